@@ -1,0 +1,289 @@
+// The C calls: each checks its arguments, then hands them to the backend, all inside one guard.
+#include <algorithm>
+#include <cstdio>
+
+#include "cpu/edge_weights.h"
+#include "cpu/instruction_set.h"
+#include "cpu/scan.h"
+#include "cpu/spanning_tree.h"
+#include "cpu/tree_order.h"
+#include "graph.h"
+#include "parallel.h"
+#include "validate.h"
+
+namespace treescan {
+namespace {
+
+constexpr int64_t any = -1;
+
+template <class T>
+void require(const T *pointer, const char *name) {
+  if (!pointer) fail(TREESCAN_INVALID_ARGUMENT, name, ": expected a pointer, got NULL");
+}
+
+void check_workspace(const treescan_workspace *workspace) {
+  if (workspace && workspace->size < 0)
+    fail(TREESCAN_INVALID_ARGUMENT, "workspace: expected size >= 0, got ", workspace->size);
+}
+
+void check_choice(int32_t value, const char *name, int32_t last) {
+  if (value < 1 || value > last)
+    fail(TREESCAN_INVALID_ARGUMENT, name, ": expected a number from 1 to ", last, " (see treescan.h), got ", value);
+}
+
+// A batch of one tensor serves every item of another.
+void check_batch(int64_t size, int64_t batch, const char *name) {
+  if (size != batch && size != 1)
+    fail(TREESCAN_INVALID_ARGUMENT, name, ": expected a batch of ", batch, " or 1, got ", size);
+}
+
+void check_graph_batch(const Graph &graph, int64_t batch) {
+  if (graph.batch != 0 && graph.batch != batch)
+    fail(TREESCAN_INVALID_ARGUMENT, "graph: its edge_index or context_length is for a batch of ", graph.batch, ", got ",
+         batch, " items");
+}
+
+void check_root(const treescan_tensor *root, int64_t batch) {
+  check_tensor(root, "root", {TREESCAN_INT32}, {any});
+  check_batch(root->sizes[0], batch, "root");
+}
+
+void check_tree_output(const treescan_tree_output *tree, int64_t batch, int64_t vertices) {
+  require(tree, "tree");
+  if (vertices > INT32_MAX)
+    fail(TREESCAN_TOO_LARGE, "tree: expected at most ", INT32_MAX, " vertices, got ", vertices);
+  const struct {
+    const treescan_tensor *tensor;
+    const char *name;
+  } outputs[] = {
+      {tree->parent, "tree->parent"}, {tree->order, "tree->order"}, {tree->depth, "tree->depth"}, {tree->edge, "tree->edge"}};
+  require(tree->parent, "tree->parent");
+  for (const auto &output : outputs) {
+    if (!output.tensor) continue;
+    check_tensor(output.tensor, output.name, {TREESCAN_INT32}, {batch, vertices});
+    check_writable(output.tensor, output.name);
+  }
+}
+
+// x and everything of its shape, and the tree under it.
+void check_scan(int32_t direction, const treescan_tensor *parent, const treescan_tensor *order,
+                const treescan_tensor *x, std::initializer_list<std::pair<const treescan_tensor *, const char *>> alike,
+                const treescan_workspace *workspace, const void *stream) {
+  check_choice(direction, "direction", TREESCAN_BOTH);
+  check_stream(stream);
+  check_workspace(workspace);
+  check_tensor(x, "x");
+  if (x->ndim != 3 && x->ndim != 4)
+    fail(TREESCAN_INVALID_ARGUMENT, "x: expected 3 dimensions (B, C, V) or 4 (B, C, H, W), got ", x->ndim);
+  if (std::find(floating_dtypes.begin(), floating_dtypes.end(), x->dtype) == floating_dtypes.end())
+    fail(TREESCAN_UNSUPPORTED_DTYPE, "x: expected float32, float64, float16 or bfloat16, got ", dtype_name(x->dtype));
+  const int64_t *const s = x->sizes;
+  if (x->ndim == 4 && s[3] > 0 && s[2] > INT64_MAX / s[3])
+    fail(TREESCAN_TOO_LARGE, "x: ", s[2], " x ", s[3], " vertices overflow");
+  const int64_t vertices = x->ndim == 4 ? s[2] * s[3] : s[2];
+  if (vertices > INT32_MAX) fail(TREESCAN_TOO_LARGE, "x: expected at most ", INT32_MAX, " vertices, got ", vertices);
+  if (vertices == 0) fail(TREESCAN_INVALID_ARGUMENT, "x: expected at least one vertex, got none");
+  for (const auto &[tensor, name] : alike) {
+    if (x->ndim == 4) {
+      check_tensor(tensor, name, {x->dtype}, {s[0], s[1], s[2], s[3]});
+    } else {
+      check_tensor(tensor, name, {x->dtype}, {s[0], s[1], s[2]});
+    }
+  }
+  check_tensor(parent, "parent", {TREESCAN_INT32}, {any, vertices});
+  check_batch(parent->sizes[0], s[0], "parent");
+  check_tensor(order, "order", {TREESCAN_INT32}, {parent->sizes[0], vertices});
+}
+
+}  // namespace
+}  // namespace treescan
+
+using namespace treescan;
+
+extern "C" {
+
+int32_t treescan_version(void) { return TREESCAN_VERSION; }
+
+const char *treescan_build_info(void) {
+  static const struct Text {
+    char text[160];
+    Text() {
+      std::snprintf(text, sizeof text, "treescan %d.%d.%d; backends: cpu; instruction sets:%s%s%s", TREESCAN_VERSION_MAJOR,
+                    TREESCAN_VERSION_MINOR, TREESCAN_VERSION_PATCH, " baseline",
+                    has_instruction_set(InstructionSet::avx2) ? " avx2" : "",
+                    has_instruction_set(InstructionSet::avx512) ? " avx512" : "");
+    }
+  } info;
+  return info.text;
+}
+
+treescan_status treescan_set_num_threads(int32_t num_threads) {
+  return guard([&] {
+    if (num_threads < 1 || num_threads > 1024)
+      fail(TREESCAN_INVALID_ARGUMENT, "num_threads: expected 1 to 1024, got ", num_threads);
+    set_num_threads(num_threads);
+  });
+}
+
+int32_t treescan_get_num_threads(void) { return num_threads(); }
+
+treescan_status treescan_set_parallel_for(treescan_parallel_for parallel_for, void *context) {
+  return guard([&] { set_parallel_for(parallel_for, context); });
+}
+
+treescan_status treescan_set_instruction_set(const char *name) {
+  return guard([&] { set_instruction_set(name); });
+}
+
+const char *treescan_get_instruction_set(void) { return instruction_set_name(instruction_set()); }
+
+treescan_status treescan_graph_num_vertices(const treescan_graph *graph, int64_t *num_vertices) {
+  return guard([&] {
+    require(num_vertices, "num_vertices");
+    *num_vertices = resolve_graph(graph).num_vertices;
+  });
+}
+
+treescan_status treescan_graph_num_edges(const treescan_graph *graph, int64_t *num_edges) {
+  return guard([&] {
+    require(num_edges, "num_edges");
+    *num_edges = resolve_graph(graph).num_edges;
+  });
+}
+
+treescan_status treescan_graph_edges(const treescan_graph *graph, const treescan_tensor *edges) {
+  return guard([&] {
+    const Graph resolved = resolve_graph(graph);
+    const int64_t count = resolved.num_edges;
+    const bool per_item = resolved.kind == TREESCAN_EDGES && graph->edge_index->ndim == 3;
+    if (per_item) {
+      check_tensor(edges, "edges", {TREESCAN_INT32}, {resolved.batch, count, 2});
+    } else {
+      check_tensor(edges, "edges", {TREESCAN_INT32}, {count, 2});
+    }
+    check_writable(edges, "edges");
+    const Block block = allocate(count * static_cast<int64_t>(sizeof(Ends)));
+    Ends *const ends = static_cast<Ends *>(block.get());
+    const int64_t *const strides = edges->strides + (per_item ? 1 : 0);
+    for (int64_t item = 0; item < (per_item ? resolved.batch : 1); ++item) {
+      list_edges(resolved, item, ends);
+      int32_t *const target = static_cast<int32_t *>(edges->data) + (per_item ? item * edges->strides[0] : 0);
+      for (int64_t e = 0; e < count; ++e) {
+        target[e * strides[0]] = ends[e].lower;
+        target[e * strides[0] + strides[1]] = ends[e].upper;
+      }
+    }
+  });
+}
+
+treescan_status treescan_edge_weights(const treescan_graph *graph, const treescan_tensor *features, int32_t metric,
+                                      int32_t exponential, const treescan_tensor *cost, treescan_workspace *workspace,
+                                      void *stream) {
+  return guard([&] {
+    const Graph resolved = resolve_graph(graph);
+    check_choice(metric, "metric", TREESCAN_L1);
+    check_stream(stream);
+    check_workspace(workspace);
+    check_tensor(features, "features");
+    if (features->ndim == 4) {
+      if (resolved.kind != TREESCAN_GRID)
+        fail(TREESCAN_INVALID_ARGUMENT, "features: expected 3 dimensions (B, C, V) for a graph that is no grid, got 4");
+      check_tensor(features, "features", floating_dtypes, {any, any, resolved.height, resolved.width});
+    } else {
+      check_tensor(features, "features", floating_dtypes, {any, any, resolved.num_vertices});
+    }
+    check_graph_batch(resolved, features->sizes[0]);
+    check_tensor(cost, "cost", {TREESCAN_FLOAT32}, {features->sizes[0], resolved.num_edges});
+    check_writable(cost, "cost");
+    edge_weights(resolved, *features, metric, exponential != 0, *cost, workspace);
+  });
+}
+
+static void build_spanning_tree(const treescan_graph *graph, const treescan_tensor *cost, EdgeOrder order,
+                                const treescan_tensor *root, const treescan_tree_output *tree,
+                                treescan_workspace *workspace, void *stream) {
+  const Graph resolved = resolve_graph(graph);
+  check_stream(stream);
+  check_workspace(workspace);
+  check_tensor(cost, "cost", {TREESCAN_FLOAT32}, {any, resolved.num_edges});
+  const int64_t batch = cost->sizes[0];
+  check_graph_batch(resolved, batch);
+  check_root(root, batch);
+  check_tree_output(tree, batch, resolved.num_vertices);
+  spanning_tree(resolved, *cost, order, *root, *tree, workspace);
+}
+
+treescan_status treescan_minimum_spanning_tree(const treescan_graph *graph, const treescan_tensor *cost,
+                                               int32_t maximum, const treescan_tensor *root,
+                                               const treescan_tree_output *tree, treescan_workspace *workspace,
+                                               void *stream) {
+  return guard([&] {
+    const EdgeOrder order{maximum ? EdgeOrder::descending : EdgeOrder::ascending, 0};
+    build_spanning_tree(graph, cost, order, root, tree, workspace, stream);
+  });
+}
+
+treescan_status treescan_random_spanning_tree(const treescan_graph *graph, const treescan_tensor *cost, uint64_t seed,
+                                              const treescan_tensor *root, const treescan_tree_output *tree,
+                                              treescan_workspace *workspace, void *stream) {
+  return guard([&] {
+    build_spanning_tree(graph, cost, EdgeOrder{EdgeOrder::random, seed}, root, tree, workspace, stream);
+  });
+}
+
+treescan_status treescan_tree_from_edges(const treescan_tensor *edges, const treescan_tensor *root,
+                                         int32_t sibling_order, const treescan_tree_output *tree,
+                                         treescan_workspace *workspace, void *stream) {
+  return guard([&] {
+    check_stream(stream);
+    check_workspace(workspace);
+    check_choice(sibling_order, "sibling_order", TREESCAN_BY_EDGE);
+    check_tensor(edges, "edges", {TREESCAN_INT32, TREESCAN_INT64}, {any, any, 2});
+    check_root(root, edges->sizes[0]);
+    check_tree_output(tree, edges->sizes[0], edges->sizes[1] + 1);
+    tree_from_edges(*edges, *root, sibling_order, *tree, workspace);
+  });
+}
+
+treescan_status treescan_tree_from_parents(const treescan_tensor *parent, const treescan_tensor *root,
+                                           const treescan_tree_output *tree, treescan_workspace *workspace,
+                                           void *stream) {
+  return guard([&] {
+    check_stream(stream);
+    check_workspace(workspace);
+    check_tensor(parent, "parent", {TREESCAN_INT32}, {any, any});
+    const int64_t batch = parent->sizes[0], vertices = parent->sizes[1];
+    if (vertices == 0) fail(TREESCAN_INVALID_ARGUMENT, "parent: expected at least one vertex, got none");
+    if (root) check_root(root, batch);
+    check_tree_output(tree, batch, vertices);
+    if (tree->edge) fail(TREESCAN_INVALID_ARGUMENT, "tree->edge: expected NULL, a parent array has no graph edges");
+    tree_from_parents(*parent, root, *tree, workspace);
+  });
+}
+
+treescan_status treescan_scan(int32_t direction, const treescan_tensor *parent, const treescan_tensor *order,
+                              const treescan_tensor *x, const treescan_tensor *weights, const treescan_tensor *y,
+                              treescan_workspace *workspace, void *stream) {
+  return guard([&] {
+    check_scan(direction, parent, order, x, {{weights, "weights"}, {y, "y"}}, workspace, stream);
+    check_writable(y, "y");
+    scan(direction, *parent, *order, *x, *weights, *y, workspace);
+  });
+}
+
+treescan_status treescan_scan_backward(int32_t direction, const treescan_tensor *parent, const treescan_tensor *order,
+                                       const treescan_tensor *x, const treescan_tensor *weights,
+                                       const treescan_tensor *grad_y, const treescan_tensor *grad_x,
+                                       const treescan_tensor *grad_weights, treescan_workspace *workspace,
+                                       void *stream) {
+  return guard([&] {
+    check_scan(direction, parent, order, x,
+               {{weights, "weights"}, {grad_y, "grad_y"}, {grad_x, "grad_x"}, {grad_weights, "grad_weights"}}, workspace,
+               stream);
+    check_writable(grad_x, "grad_x");
+    check_writable(grad_weights, "grad_weights");
+    scan_backward(direction, *parent, *order, *x, *weights, *grad_y, *grad_x, *grad_weights, workspace);
+  });
+}
+
+}  // extern "C"

@@ -1,0 +1,214 @@
+#include "cpu/edge_weights.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+#include "cpu/edge_kernels.h"
+#include "cpu/instruction_set.h"
+#include "cpu/layout.h"
+#include "cpu/scan_kernels.h"
+#include "elementary.h"
+#include "parallel.h"
+#include "validate.h"
+#include "workspace.h"
+
+namespace treescan {
+
+namespace baseline {
+const EdgeKernelTable &edge_table();
+}
+#if defined(TREESCAN_X86_KERNELS)
+namespace avx2 {
+const EdgeKernelTable &edge_table();
+}
+namespace avx512 {
+const EdgeKernelTable &edge_table();
+}
+#endif
+
+const EdgeKernelTable &edge_kernel_table() {
+  switch (instruction_set()) {
+#if defined(TREESCAN_X86_KERNELS)
+    case InstructionSet::avx512: return avx512::edge_table();
+    case InstructionSet::avx2: return avx2::edge_table();
+#endif
+    default: return baseline::edge_table();
+  }
+}
+
+namespace {
+
+template <class T>
+struct Metric {
+  const EdgeKernels<T> &kernels;
+  int32_t kind;
+  int64_t channels;
+
+  bool needs_norms() const { return kind == TREESCAN_COSINE; }
+
+  T norm(const T *a) const {
+    return std::max(std::sqrt(kernels.product(a, a, channels)), static_cast<T>(1e-8));
+  }
+
+  float operator()(const T *a, const T *b, T norm_a, T norm_b) const {
+    switch (kind) {
+      case TREESCAN_COSINE: return static_cast<float>(-(kernels.product(a, b, channels) / (norm_a * norm_b)));
+      case TREESCAN_L2: return static_cast<float>(kernels.squared_difference(a, b, channels));
+      default: return static_cast<float>(kernels.absolute_difference(a, b, channels));
+    }
+  }
+};
+
+float exponential_of(float value, int64_t item, int64_t edge) {
+  const auto result = static_cast<float>(elementary_exp(static_cast<double>(value)));
+  if (std::isinf(result) && std::isfinite(value))
+    fail(TREESCAN_OUT_OF_RANGE, "exponential: exp(", value, "), edge ", edge, " of item ", item,
+         ", is more than float32 can hold, and edges that overflow would tie; build the tree from the plain costs, whose "
+         "order is the same");
+  return result;
+}
+
+// Where features are read: rows of channels that lie together, in the caller's memory or in a copy of some vertices.
+template <class T>
+struct Rows {
+  const T *data;
+  int64_t stride;
+  const T *operator[](int64_t i) const { return data + i * stride; }
+};
+
+template <class T>
+class Features {
+ public:
+  Features(const treescan_tensor &tensor, const CopyKernels &copy)
+      : tensor_(tensor), layout_(layout_of(tensor)), copy_(copy) {
+    const bool own_type = tensor.dtype == TREESCAN_FLOAT32 || tensor.dtype == TREESCAN_FLOAT64;
+    in_place = own_type && layout_.channel_stride == 1 && layout_.row_stride == 0;
+  }
+
+  bool in_place;
+
+  // A range of vertices that is copied starts and ends with rows of this length.
+  int64_t row() const { return in_place || layout_.row_stride == 0 ? 1 : layout_.columns; }
+
+  Rows<T> read(int64_t item, int64_t first, int64_t count, T *place) const {
+    const int64_t offset = item * tensor_.strides[0] + layout_.offset(first);
+    const void *const source = static_cast<const char *>(tensor_.data) + offset * dtype_size(tensor_.dtype);
+    if (in_place) return {static_cast<const T *>(source), layout_.column_stride};
+    Layout layout = layout_;
+    layout.columns = std::min(layout.columns, count);
+    copy_.load(tensor_.dtype, source, layout, count, tensor_.sizes[1], tensor_.sizes[1], place);
+    return {place, tensor_.sizes[1]};
+  }
+
+ private:
+  const treescan_tensor &tensor_;
+  Layout layout_;
+  const CopyKernels &copy_;
+};
+
+// Graphs whose edges go a short way ahead: blocks of consecutive vertices, each edge with the block of its lower end.
+template <class T>
+void stencil_weights(const Graph &graph, const Features<T> &features, const Metric<T> &metric, bool exponential,
+                     const treescan_tensor &cost, treescan_workspace *workspace) {
+  const Stencil stencil(graph);
+  const int64_t batch = cost.sizes[0], vertices = graph.num_vertices;
+  const int64_t row = features.row();
+  const auto whole_rows = [&](int64_t count) { return std::min(vertices, (count + row - 1) / row * row); };
+  // A block is a few times what it shares with the next, and small enough for the second-level cache.
+  const int64_t cached = 256 * 1024 / (std::max<int64_t>(1, metric.channels) * static_cast<int64_t>(sizeof(T)));
+  const int64_t block = whole_rows(std::max(std::max(cached, 2 * stencil.reach), int64_t{16}));
+  const int64_t extent = whole_rows(block + stencil.reach);
+  const int64_t blocks = (vertices + block - 1) / block;
+  const int64_t workers = num_workers(batch * blocks);
+  const int64_t copied = features.in_place ? 0 : extent * metric.channels;
+  const int64_t norms = metric.needs_norms() ? extent : 0;
+  struct Pieces {
+    T *rows, *norms;
+  };
+  const auto layout = [&](Carver &carver) {
+    Pieces pieces;
+    pieces.rows = carver.take<T>(workers * copied);
+    pieces.norms = carver.take<T>(workers * norms);
+    return pieces;
+  };
+  with_scratch(workspace, layout, [&](Carver &carver) {
+    const Pieces pieces = layout(carver);
+    for_each_task(workers, batch * blocks, [&](int64_t worker, int64_t task) {
+      const int64_t item = task / blocks, first = task % blocks * block;
+      const int64_t last = std::min(vertices, first + block), end = std::min(vertices, first + extent);
+      const Rows<T> rows = features.read(item, first, end - first, pieces.rows + worker * copied);
+      T *const norm = pieces.norms + worker * norms;
+      if (metric.needs_norms())
+        for (int64_t v = first; v < end; ++v) norm[v - first] = metric.norm(rows[v - first]);
+      float *const target = static_cast<float *>(cost.data) + item * cost.strides[0];
+      for (int64_t v = first; v < last; ++v)
+        for (int64_t k = 0; k < stencil.count; ++k) {
+          const int64_t e = stencil.edge(v, k);
+          if (e < 0) continue;
+          const int64_t a = v - first, b = a + stencil.distance(k);
+          float value = std::numeric_limits<float>::infinity();
+          if (graph.has(item, {static_cast<int32_t>(v), static_cast<int32_t>(v + stencil.distance(k))})) {
+            const bool with_norms = metric.needs_norms();
+            value = metric(rows[a], rows[b], with_norms ? norm[a] : T{}, with_norms ? norm[b] : T{});
+            if (exponential) value = exponential_of(value, item, e);
+          }
+          target[e * cost.strides[1]] = value;
+        }
+    });
+  });
+}
+
+// Edge lists: both ends of every edge are fetched.
+template <class T>
+void list_weights(const Graph &graph, const Features<T> &features, const Metric<T> &metric, bool exponential,
+                  const treescan_tensor &cost, treescan_workspace *workspace) {
+  constexpr int64_t block = 1024;
+  const int64_t batch = cost.sizes[0], blocks = (graph.num_edges + block - 1) / block;
+  const int64_t workers = num_workers(batch * blocks);
+  const int64_t copied = features.in_place ? 0 : 2 * metric.channels;
+  const auto layout = [&](Carver &carver) { return carver.take<T>(workers * copied); };
+  with_scratch(workspace, layout, [&](Carver &carver) {
+    T *const places = layout(carver);
+    for_each_task(workers, batch * blocks, [&](int64_t worker, int64_t task) {
+      const int64_t item = task / blocks, first = task % blocks * block;
+      T *const place = places + worker * copied;
+      float *const target = static_cast<float *>(cost.data) + item * cost.strides[0];
+      for (int64_t e = first; e < std::min(graph.num_edges, first + block); ++e) {
+        const Ends ends = list_edge(graph, item, e);
+        const T *const a = features.read(item, ends.lower, 1, place)[0];
+        const T *const b = features.read(item, ends.upper, 1, features.in_place ? place : place + metric.channels)[0];
+        const bool with_norms = metric.needs_norms();
+        float value = metric(a, b, with_norms ? metric.norm(a) : T{}, with_norms ? metric.norm(b) : T{});
+        if (exponential) value = exponential_of(value, item, e);
+        target[e * cost.strides[1]] = value;
+      }
+    });
+  });
+}
+
+template <class T>
+void edge_weights_as(const EdgeKernels<T> &kernels, const Graph &graph, const treescan_tensor &tensor, int32_t metric_kind,
+                     bool exponential, const treescan_tensor &cost, treescan_workspace *workspace) {
+  const Features<T> features(tensor, kernel_table().copy);
+  const Metric<T> metric{kernels, metric_kind, tensor.sizes[1]};
+  if (graph.kind == TREESCAN_EDGES) {
+    list_weights(graph, features, metric, exponential, cost, workspace);
+  } else {
+    stencil_weights(graph, features, metric, exponential, cost, workspace);
+  }
+}
+
+}  // namespace
+
+void edge_weights(const Graph &graph, const treescan_tensor &features, int32_t metric, bool exponential,
+                  const treescan_tensor &cost, treescan_workspace *workspace) {
+  const EdgeKernelTable &table = edge_kernel_table();
+  if (features.dtype == TREESCAN_FLOAT64) {
+    edge_weights_as(table.twice, graph, features, metric, exponential, cost, workspace);
+  } else {
+    edge_weights_as(table.single, graph, features, metric, exponential, cost, workspace);
+  }
+}
+
+}  // namespace treescan

@@ -1,0 +1,182 @@
+#include "cpu/tree_order.h"
+
+#include <algorithm>
+
+#include "parallel.h"
+
+namespace treescan {
+
+void RootedTree::carve(Carver &carver, int64_t vertices) {
+  num_vertices = vertices;
+  edges = carver.take<TreeEdge>(vertices);
+  parent = carver.take<int32_t>(vertices);
+  order = carver.take<int32_t>(vertices);
+  depth = carver.take<int32_t>(vertices);
+  edge = carver.take<int32_t>(vertices);
+  offsets = carver.take<uint32_t>(vertices + 1);
+  neighbours = carver.take<Neighbour>(2 * vertices);
+}
+
+int64_t root_tree(RootedTree &tree, int32_t root, int32_t sibling_order) {
+  const int64_t vertices = tree.num_vertices;
+  const int64_t count = vertices - 1;
+  // Neighbours of each vertex, in the order of the list: count, sum, and fill from the back of each range.
+  uint32_t *const offsets = tree.offsets;
+  std::fill(offsets, offsets + vertices + 1, 0u);
+  for (int64_t i = 0; i < count; ++i) {
+    ++offsets[tree.edges[i].a];
+    ++offsets[tree.edges[i].b];
+  }
+  uint32_t sum = 0;
+  for (int64_t v = 0; v <= vertices; ++v) offsets[v] = sum += offsets[v];
+  for (int64_t i = count - 1; i >= 0; --i) {
+    const TreeEdge e = tree.edges[i];
+    tree.neighbours[--offsets[e.a]] = {e.b, e.edge};
+    tree.neighbours[--offsets[e.b]] = {e.a, e.edge};
+  }
+
+  constexpr int32_t unseen = -1;
+  std::fill(tree.parent, tree.parent + vertices, unseen);
+  tree.parent[root] = root;
+  tree.depth[root] = 0;
+  tree.edge[root] = -1;
+  tree.order[0] = root;
+  int64_t reached = 1;
+  for (int64_t i = 0; i < reached; ++i) {
+    const int32_t v = tree.order[i];
+    const int64_t first_child = reached;
+    for (uint32_t j = offsets[v]; j < offsets[v + 1]; ++j) {
+      const RootedTree::Neighbour n = tree.neighbours[j];
+      if (tree.parent[n.vertex] != unseen) continue;
+      tree.parent[n.vertex] = v;
+      tree.depth[n.vertex] = tree.depth[v] + 1;
+      tree.edge[n.vertex] = n.edge;
+      tree.order[reached++] = n.vertex;
+    }
+    if (sibling_order == TREESCAN_BY_VERTEX && reached - first_child > 1)
+      std::sort(tree.order + first_child, tree.order + reached);
+  }
+  return reached;
+}
+
+namespace {
+
+void write_row(const int32_t *values, int64_t count, int64_t item, const treescan_tensor *output) {
+  if (!output) return;
+  int32_t *const row = static_cast<int32_t *>(output->data) + item * output->strides[0];
+  const int64_t stride = output->strides[1];
+  if (stride == 1) {
+    std::copy(values, values + count, row);
+  } else {
+    for (int64_t i = 0; i < count; ++i) row[i * stride] = values[i];
+  }
+}
+
+}  // namespace
+
+void write_tree(const RootedTree &tree, int64_t item, const treescan_tree_output &output) {
+  write_row(tree.parent, tree.num_vertices, item, output.parent);
+  write_row(tree.order, tree.num_vertices, item, output.order);
+  write_row(tree.depth, tree.num_vertices, item, output.depth);
+  write_row(tree.edge, tree.num_vertices, item, output.edge);
+}
+
+int32_t read_root(const treescan_tensor &root, int64_t item, int64_t num_vertices) {
+  const int64_t entry = root.sizes[0] == 1 ? 0 : item;
+  const int32_t value = static_cast<const int32_t *>(root.data)[entry * root.strides[0]];
+  if (value < 0 || value >= num_vertices)
+    fail(TREESCAN_INVALID_ARGUMENT, "root: expected a vertex in [0, ", num_vertices, "), got ", value, " for item ", item);
+  return value;
+}
+
+void tree_from_edges(const treescan_tensor &edges, const treescan_tensor &root, int32_t sibling_order,
+                     const treescan_tree_output &output, treescan_workspace *workspace) {
+  const int64_t batch = edges.sizes[0];
+  const int64_t vertices = edges.sizes[1] + 1;
+  const IndexView view{edges.data, edges.dtype == TREESCAN_INT64, {edges.strides[0], edges.strides[1], edges.strides[2]}};
+  const int64_t workers = num_workers(batch);
+  const int64_t slice = [&] {
+    Carver carver;
+    RootedTree tree;
+    tree.carve(carver, vertices);
+    return carver.used();
+  }();
+  with_scratch(workspace, [&](Carver &carver) { return carver.take<char>(slice * workers); }, [&](Carver &carver) {
+    char *const scratch = carver.take<char>(slice * workers);
+    for_each_task(workers, batch, [&](int64_t worker, int64_t item) {
+      Carver own(scratch + worker * slice);
+      RootedTree tree;
+      tree.carve(own, vertices);
+      for (int64_t i = 0; i < vertices - 1; ++i) {
+        int64_t ends[2];
+        for (int64_t k = 0; k < 2; ++k) {
+          ends[k] = view.at(item, i, k);
+          if (ends[k] < 0 || ends[k] >= vertices)
+            fail(TREESCAN_INVALID_ARGUMENT, "edges: expected vertices in [0, ", vertices, "), got ", ends[k],
+                 " at edge ", i, " of item ", item);
+        }
+        tree.edges[i] = {static_cast<int32_t>(ends[0]), static_cast<int32_t>(ends[1]), static_cast<int32_t>(i)};
+      }
+      const int64_t reached = root_tree(tree, read_root(root, item, vertices), sibling_order);
+      if (reached != vertices)
+        fail(TREESCAN_NOT_A_TREE, "edges: expected a tree, but item ", item, "'s edges hold a cycle: ", reached, " of ",
+             vertices, " vertices are connected to the root");
+      write_tree(tree, item, output);
+    });
+  });
+}
+
+int32_t edges_from_parents(const int32_t *parent, int64_t stride, int64_t item, RootedTree &tree) {
+  const int64_t vertices = tree.num_vertices;
+  int64_t root = -1;
+  int64_t count = 0;
+  for (int64_t v = 0; v < vertices; ++v) {
+    const int32_t p = parent[v * stride];
+    if (p < 0 || p >= vertices)
+      fail(TREESCAN_NOT_A_TREE, "parent: expected vertices in [0, ", vertices, "), got ", p, " at vertex ", v, " of item ",
+           item);
+    if (p == v) {
+      if (root >= 0)
+        fail(TREESCAN_NOT_A_TREE, "parent: expected one root (a vertex that is its own parent), got ", root, " and ", v,
+             " in item ", item);
+      root = v;
+    } else if (count < vertices - 1) {
+      tree.edges[count++] = {static_cast<int32_t>(v), p, static_cast<int32_t>(v)};
+    } else {
+      break;  // no root so far and no room for one: reported below
+    }
+  }
+  if (root < 0)
+    fail(TREESCAN_NOT_A_TREE, "parent: expected one root (a vertex that is its own parent), got none in item ", item);
+  return static_cast<int32_t>(root);
+}
+
+void tree_from_parents(const treescan_tensor &parent, const treescan_tensor *root, const treescan_tree_output &output,
+                       treescan_workspace *workspace) {
+  const int64_t batch = parent.sizes[0];
+  const int64_t vertices = parent.sizes[1];
+  const int64_t workers = num_workers(batch);
+  const int64_t slice = [&] {
+    Carver carver;
+    RootedTree tree;
+    tree.carve(carver, vertices);
+    return carver.used();
+  }();
+  with_scratch(workspace, [&](Carver &carver) { return carver.take<char>(slice * workers); }, [&](Carver &carver) {
+    char *const scratch = carver.take<char>(slice * workers);
+    for_each_task(workers, batch, [&](int64_t worker, int64_t item) {
+      Carver own(scratch + worker * slice);
+      RootedTree tree;
+      tree.carve(own, vertices);
+      const int32_t *const row = static_cast<const int32_t *>(parent.data) + item * parent.strides[0];
+      const int32_t old_root = edges_from_parents(row, parent.strides[1], item, tree);
+      const int64_t reached = root_tree(tree, root ? read_root(*root, item, vertices) : old_root, TREESCAN_BY_VERTEX);
+      if (reached != vertices)
+        fail(TREESCAN_NOT_A_TREE, "parent: expected a tree, but item ", item, " has a cycle: ", reached, " of ", vertices,
+             " vertices are connected to the root");
+      write_tree(tree, item, output);
+    });
+  });
+}
+
+}  // namespace treescan

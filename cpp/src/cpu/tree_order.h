@@ -1,0 +1,47 @@
+// Rooting a tree: parents, canonical breadth-first order and depth from a list of edges or a parent array.
+#pragma once
+
+#include <cstdint>
+
+#include "graph.h"
+#include "workspace.h"
+
+namespace treescan {
+
+struct TreeEdge {
+  int32_t a, b;
+  int32_t edge;  // index in the graph's list
+};
+
+// What rooting works on and leaves behind, for one item of V vertices.
+struct RootedTree {
+  int64_t num_vertices;
+  TreeEdge *edges;                      // V-1, the input
+  int32_t *parent, *order, *depth, *edge;  // V each, the result
+  uint32_t *offsets;                    // V+1; unsigned, for it counts each edge twice
+  struct Neighbour {
+    int32_t vertex, edge;
+  } *neighbours;  // 2 (V-1)
+
+  void carve(Carver &carver, int64_t vertices);
+};
+
+// Returns the number of vertices reached from the root: V, unless the edges aren't a tree.
+int64_t root_tree(RootedTree &tree, int32_t root, int32_t sibling_order);
+
+// Copies the result to an item of the caller's arrays.
+void write_tree(const RootedTree &tree, int64_t item, const treescan_tree_output &output);
+
+// Checks an item's roots, (B|1,) int32, and reads one.
+int32_t read_root(const treescan_tensor &root, int64_t item, int64_t num_vertices);
+
+void tree_from_edges(const treescan_tensor &edges, const treescan_tensor &root, int32_t sibling_order,
+                     const treescan_tree_output &output, treescan_workspace *workspace);
+
+void tree_from_parents(const treescan_tensor &parent, const treescan_tensor *root, const treescan_tree_output &output,
+                       treescan_workspace *workspace);
+
+// Fills `edges` from one item of a parent array and returns its root; fails if it isn't one vertex.
+int32_t edges_from_parents(const int32_t *parent, int64_t stride, int64_t item, RootedTree &tree);
+
+}  // namespace treescan

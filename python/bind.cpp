@@ -1,0 +1,351 @@
+// The Python module treescan._C: the C interface with torch tensors in place of views.
+//
+// Tensors come as plain Python objects and are read through their attributes, so no torch header is compiled and one
+// build serves every torch version. Outputs are allocated by the caller. Everything about values is checked by the
+// library; here only what a view cannot express is: a dtype, a device or a rank that it has no code for.
+#include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
+
+#include <algorithm>
+#include <cstdint>
+#include <mutex>
+#include <optional>
+#include <shared_mutex>
+#include <string>
+#include <vector>
+
+#include "treescan/treescan.h"
+
+namespace py = pybind11;
+
+namespace {
+
+[[noreturn]] void throw_python(PyObject *type, const std::string &message) {
+  PyErr_SetString(type, message.c_str());
+  throw py::error_already_set();
+}
+
+// ---- Threads ----
+
+// torch's own pool, as the stable part of its C interface declares it.
+using TorchBody = void (*)(int64_t begin, int64_t end, void *context);
+using TorchParallelFor = int32_t (*)(int64_t begin, int64_t end, int64_t grain_size, TorchBody body, void *context);
+using TorchNumThreads = int32_t (*)(uint32_t *num_threads);
+
+TorchParallelFor torch_parallel_for = nullptr;
+TorchNumThreads torch_num_threads = nullptr;
+bool following_torch = false;
+thread_local bool torch_failed = false;
+
+// Calls share it; whoever changes the thread pool has it alone, for no call may run meanwhile.
+std::shared_mutex pool_mutex;
+
+struct Job {
+  void (*body)(void *task, int64_t i);
+  void *task;
+};
+
+void run_on_torch(void *, int64_t count, void (*body)(void *, int64_t), void *task) {
+  Job job{body, task};
+  const auto range = [](int64_t begin, int64_t end, void *context) {
+    const Job &job = *static_cast<const Job *>(context);
+    for (int64_t i = begin; i < end; ++i) job.body(job.task, i);
+  };
+  if (torch_parallel_for(0, count, 1, range, &job) != 0) torch_failed = true;
+}
+
+void follow_thread_count() {
+  uint32_t count = 1;
+  if (!following_torch || torch_num_threads(&count) != 0) return;
+  const int32_t wanted = static_cast<int32_t>(std::clamp<uint32_t>(count, 1, 1024));
+  if (treescan_get_num_threads() != wanted) treescan_set_num_threads(wanted);
+}
+
+// ---- Calls ----
+
+void raise_on(treescan_status status) {
+  if (status == TREESCAN_OK) return;
+  PyObject *type = PyExc_ValueError;
+  if (status == TREESCAN_UNSUPPORTED_DTYPE) type = PyExc_TypeError;
+  if (status == TREESCAN_OUT_OF_MEMORY) type = PyExc_MemoryError;
+  if (status == TREESCAN_INTERNAL) type = PyExc_RuntimeError;
+  throw_python(type, treescan_last_error());
+}
+
+template <class Function>
+void call(Function &&function) {
+  treescan_status status;
+  torch_failed = false;
+  {
+    py::gil_scoped_release release;
+    std::shared_lock<std::shared_mutex> lock(pool_mutex);
+    follow_thread_count();
+    status = function();
+  }
+  raise_on(status);
+  if (torch_failed) throw_python(PyExc_RuntimeError, "torch's thread pool failed to run a task");
+}
+
+// None follows torch; a number is that of the library's own threads.
+void set_num_threads(std::optional<int32_t> num_threads) {
+  treescan_status status = TREESCAN_OK;
+  {
+    py::gil_scoped_release release;
+    std::unique_lock<std::shared_mutex> lock(pool_mutex);
+    if (num_threads) status = treescan_set_num_threads(*num_threads);
+    if (status == TREESCAN_OK) {
+      following_torch = !num_threads && torch_parallel_for && torch_num_threads;
+      status = treescan_set_parallel_for(following_torch ? run_on_torch : nullptr, nullptr);
+    }
+  }
+  raise_on(status);
+}
+
+int32_t get_num_threads() {
+  call([] { return TREESCAN_OK; });
+  return treescan_get_num_threads();
+}
+
+void lend_torch_pool(uintptr_t parallel_for, uintptr_t num_threads) {
+  torch_parallel_for = reinterpret_cast<TorchParallelFor>(parallel_for);
+  torch_num_threads = reinterpret_cast<TorchNumThreads>(num_threads);
+  set_num_threads(std::nullopt);
+}
+
+// ---- Tensors ----
+
+// Names of attributes, interned once. Never freed: the interpreter may be gone when static objects are.
+struct Names {
+  PyObject *data_ptr = PyUnicode_InternFromString("data_ptr");
+  PyObject *device = PyUnicode_InternFromString("device");
+  PyObject *dtype = PyUnicode_InternFromString("dtype");
+  PyObject *get_device = PyUnicode_InternFromString("get_device");
+  PyObject *is_cpu = PyUnicode_InternFromString("is_cpu");
+  PyObject *is_cuda = PyUnicode_InternFromString("is_cuda");
+  PyObject *shape = PyUnicode_InternFromString("shape");
+  PyObject *stride = PyUnicode_InternFromString("stride");
+  PyObject *dtypes = PyDict_New();  // torch.dtype -> treescan_dtype
+};
+
+const Names &names() {
+  static const Names *const instance = new Names;
+  return *instance;
+}
+
+py::object attribute(py::handle object, PyObject *name) {
+  PyObject *value = PyObject_GetAttr(object.ptr(), name);
+  if (!value) throw py::error_already_set();
+  return py::reinterpret_steal<py::object>(value);
+}
+
+py::object method(py::handle object, PyObject *name) {
+  PyObject *value = PyObject_CallMethodNoArgs(object.ptr(), name);
+  if (!value) throw py::error_already_set();
+  return py::reinterpret_steal<py::object>(value);
+}
+
+// What messages show of an object: torch.int8, (2, 3), cuda:0.
+std::string text(py::handle object) { return py::str(object).cast<std::string>(); }
+
+// The view of a tensor, or of none.
+class View {
+ public:
+  View(const char *name, py::handle tensor) : present_(!tensor.is_none()) {
+    if (!present_) return;
+    const Names &attributes = names();
+    if (attribute(tensor, attributes.is_cpu).ptr() == Py_True) {
+      view_.device = TREESCAN_CPU;
+    } else if (attribute(tensor, attributes.is_cuda).ptr() == Py_True) {
+      view_.device = TREESCAN_CUDA;
+      view_.device_index = method(tensor, attributes.get_device).cast<int32_t>();
+    } else {
+      throw_python(PyExc_ValueError, std::string(name) + " must be on the CPU or a CUDA device, got " +
+                                  text(attribute(tensor, attributes.device)));
+    }
+    const py::object dtype = attribute(tensor, attributes.dtype);
+    PyObject *code = PyDict_GetItemWithError(attributes.dtypes, dtype.ptr());
+    if (!code) throw_python(PyExc_TypeError, std::string(name) + " has an unsupported dtype: " + text(dtype));
+    view_.dtype = static_cast<int32_t>(PyLong_AsLong(code));
+
+    const py::object shape = attribute(tensor, attributes.shape);
+    const py::object strides = method(tensor, attributes.stride);
+    const Py_ssize_t ndim = PyTuple_Size(shape.ptr());
+    if (ndim > TREESCAN_MAX_DIMS) {
+      throw_python(PyExc_ValueError, std::string(name) + " must have at most " + std::to_string(TREESCAN_MAX_DIMS) +
+                                  " dimensions, got shape " + text(py::tuple(shape)));
+    }
+    view_.ndim = static_cast<int32_t>(ndim);
+    for (Py_ssize_t i = 0; i < ndim; ++i) {
+      view_.sizes[i] = PyLong_AsLongLong(PyTuple_GET_ITEM(shape.ptr(), i));
+      view_.strides[i] = PyLong_AsLongLong(PyTuple_GET_ITEM(strides.ptr(), i));
+    }
+    view_.data = PyLong_AsVoidPtr(method(tensor, attributes.data_ptr).ptr());
+    if (PyErr_Occurred()) throw py::error_already_set();
+  }
+
+  const treescan_tensor *get() const { return present_ ? &view_ : nullptr; }
+  operator const treescan_tensor *() const { return get(); }
+
+ private:
+  treescan_tensor view_{};
+  bool present_;
+};
+
+// A graph from the arguments that every op on graphs has, and the memory that its description refers to.
+class GraphView {
+ public:
+  GraphView(int32_t kind, const std::vector<int64_t> &sizes, std::optional<std::vector<int64_t>> context_length,
+            py::handle edges)
+      : contexts_(std::move(context_length).value_or(std::vector<int64_t>())), edges_("edge_index", edges) {
+    if (sizes.size() != 6) {
+      throw_python(PyExc_ValueError, "sizes must hold height, width, connectivity, length, window and num_vertices, got " +
+                                  std::to_string(sizes.size()) + " numbers");
+    }
+    graph_.kind = kind;
+    graph_.height = sizes[0];
+    graph_.width = sizes[1];
+    graph_.connectivity = static_cast<int32_t>(std::clamp<int64_t>(sizes[2], INT32_MIN, INT32_MAX));
+    graph_.length = sizes[3];
+    graph_.window = sizes[4];
+    graph_.num_vertices = sizes[5];
+    graph_.edge_index = edges_;
+    if (!contexts_.empty()) {
+      context_view_.data = contexts_.data();
+      context_view_.dtype = TREESCAN_INT64;
+      context_view_.device = TREESCAN_CPU;
+      context_view_.ndim = 1;
+      context_view_.sizes[0] = static_cast<int64_t>(contexts_.size());
+      context_view_.strides[0] = 1;
+      graph_.context_length = &context_view_;
+    }
+  }
+  GraphView(const GraphView &) = delete;
+  GraphView &operator=(const GraphView &) = delete;
+
+  operator const treescan_graph *() const { return &graph_; }
+
+ private:
+  std::vector<int64_t> contexts_;
+  treescan_tensor context_view_{};
+  View edges_;
+  treescan_graph graph_{};
+};
+
+class TreeOutput {
+ public:
+  TreeOutput(py::handle parent, py::handle order, py::handle depth, py::handle edge)
+      : parent_("parent", parent), order_("order", order), depth_("depth", depth), edge_("edge", edge) {
+    output_ = {parent_, order_, depth_, edge_};
+  }
+  TreeOutput(const TreeOutput &) = delete;
+  TreeOutput &operator=(const TreeOutput &) = delete;
+
+  operator const treescan_tree_output *() const { return &output_; }
+
+ private:
+  View parent_, order_, depth_, edge_;
+  treescan_tree_output output_{};
+};
+
+using Sizes = std::vector<int64_t>;
+using Contexts = std::optional<std::vector<int64_t>>;
+
+// ---- The library's functions ----
+
+void scan(int32_t direction, py::handle parent, py::handle order, py::handle x, py::handle weights, py::handle y) {
+  const View parents("parent", parent), orders("order", order), inputs("x", x), factors("weights", weights),
+      outputs("y", y);
+  call([&] { return treescan_scan(direction, parents, orders, inputs, factors, outputs, nullptr, nullptr); });
+}
+
+void scan_backward(int32_t direction, py::handle parent, py::handle order, py::handle x, py::handle weights,
+                   py::handle grad, py::handle grad_x, py::handle grad_weights) {
+  const View parents("parent", parent), orders("order", order), inputs("x", x), factors("weights", weights),
+      grads("grad", grad), input_grads("grad_x", grad_x), factor_grads("grad_weights", grad_weights);
+  call([&] {
+    return treescan_scan_backward(direction, parents, orders, inputs, factors, grads, input_grads, factor_grads,
+                                  nullptr, nullptr);
+  });
+}
+
+void edge_weights(int32_t kind, const Sizes &sizes, const Contexts &context_length, py::handle edges,
+                  py::handle features, int32_t metric, bool exponential, py::handle cost) {
+  const GraphView graph(kind, sizes, context_length, edges);
+  const View inputs("features", features), outputs("cost", cost);
+  call([&] { return treescan_edge_weights(graph, inputs, metric, exponential, outputs, nullptr, nullptr); });
+}
+
+void minimum_spanning_tree(int32_t kind, const Sizes &sizes, const Contexts &context_length, py::handle edges,
+                           py::handle cost, bool maximum, py::handle root, py::handle parent, py::handle order,
+                           py::handle depth, py::handle edge) {
+  const GraphView graph(kind, sizes, context_length, edges);
+  const View costs("cost", cost), roots("root", root);
+  const TreeOutput tree(parent, order, depth, edge);
+  call([&] { return treescan_minimum_spanning_tree(graph, costs, maximum, roots, tree, nullptr, nullptr); });
+}
+
+void random_spanning_tree(int32_t kind, const Sizes &sizes, const Contexts &context_length, py::handle edges,
+                          py::handle cost, uint64_t seed, py::handle root, py::handle parent, py::handle order,
+                          py::handle depth, py::handle edge) {
+  const GraphView graph(kind, sizes, context_length, edges);
+  const View costs("cost", cost), roots("root", root);
+  const TreeOutput tree(parent, order, depth, edge);
+  call([&] { return treescan_random_spanning_tree(graph, costs, seed, roots, tree, nullptr, nullptr); });
+}
+
+void tree_from_edges(py::handle edges, py::handle root, bool by_edge, py::handle parent, py::handle order,
+                     py::handle depth, py::handle edge) {
+  const View pairs("edges", edges), roots("root", root);
+  const TreeOutput tree(parent, order, depth, edge);
+  const int32_t sibling_order = by_edge ? TREESCAN_BY_EDGE : TREESCAN_BY_VERTEX;
+  call([&] { return treescan_tree_from_edges(pairs, roots, sibling_order, tree, nullptr, nullptr); });
+}
+
+void tree_from_parents(py::handle parent, py::handle root, py::handle parent_out, py::handle order,
+                       py::handle depth) {
+  const View parents("parent", parent), roots("root", root);
+  const TreeOutput tree(parent_out, order, depth, py::none());
+  call([&] { return treescan_tree_from_parents(parents, roots, tree, nullptr, nullptr); });
+}
+
+void set_instruction_set(const std::string &name) {
+  call([&] { return treescan_set_instruction_set(name.c_str()); });
+}
+
+}  // namespace
+
+PYBIND11_MODULE(_C, module) {
+  module.doc() = "The treescan C library, called with torch tensors. Private: use the package treescan.";
+  module.attr("HEADER_VERSION") = TREESCAN_VERSION;
+  module.attr("DIRECTIONS") =
+      py::dict(py::arg("up") = +TREESCAN_UP, py::arg("down") = +TREESCAN_DOWN, py::arg("both") = +TREESCAN_BOTH);
+  module.attr("METRICS") =
+      py::dict(py::arg("cosine") = +TREESCAN_COSINE, py::arg("l2") = +TREESCAN_L2, py::arg("l1") = +TREESCAN_L1);
+  module.attr("GRAPH_KINDS") = py::dict(py::arg("grid") = +TREESCAN_GRID, py::arg("tokens") = +TREESCAN_TOKENS,
+                                        py::arg("chain") = +TREESCAN_CHAIN, py::arg("edges") = +TREESCAN_EDGES);
+
+  module.def("version", &treescan_version);
+  module.def("build_info", &treescan_build_info);
+  module.def("get_instruction_set", &treescan_get_instruction_set);
+  module.def("set_instruction_set", &set_instruction_set);
+  module.def("get_num_threads", &get_num_threads);
+  module.def("set_num_threads", &set_num_threads);
+  module.def("lend_torch_pool", &lend_torch_pool);
+  module.def("set_dtypes", [](const py::object &torch) {
+    const std::pair<const char *, int32_t> codes[] = {
+        {"float32", TREESCAN_FLOAT32},   {"float64", TREESCAN_FLOAT64}, {"float16", TREESCAN_FLOAT16},
+        {"bfloat16", TREESCAN_BFLOAT16}, {"int32", TREESCAN_INT32},     {"int64", TREESCAN_INT64}};
+    for (const auto &[name, code] : codes) {
+      const py::object dtype = torch.attr(name);
+      if (PyDict_SetItem(names().dtypes, dtype.ptr(), py::int_(code).ptr()) != 0) throw py::error_already_set();
+    }
+  });
+
+  module.def("scan", &scan);
+  module.def("scan_backward", &scan_backward);
+  module.def("edge_weights", &edge_weights);
+  module.def("minimum_spanning_tree", &minimum_spanning_tree);
+  module.def("random_spanning_tree", &random_spanning_tree);
+  module.def("tree_from_edges", &tree_from_edges);
+  module.def("tree_from_parents", &tree_from_parents);
+}

@@ -1,0 +1,85 @@
+"""The one module that loads the compiled `_C`: checks that it fits this package and gives it torch's threads."""
+
+from __future__ import annotations
+
+import ctypes
+from pathlib import Path
+
+import torch
+
+from . import __version__
+
+_BUILD = "run `python -m pip install -e . --no-build-isolation` (or `make build`) in treescan's source folder"
+
+try:
+    from . import _C
+except ImportError as error:
+    raise ImportError(f"treescan's native module could not be loaded ({error}): {_BUILD}") from None
+
+_loaded = "{}.{}.{}".format(_C.version() // 10000, _C.version() // 100 % 100, _C.version() % 100)
+if _loaded != __version__ or _C.version() != _C.HEADER_VERSION:
+    raise ImportError(f"treescan {__version__} found version {_loaded} of its native library: {_BUILD}")
+
+
+def _lend_torch_pool() -> None:
+    # Both are part of torch's stable C interface (torch/csrc/stable/c/shim.h) and live in a library that torch._C needs,
+    # so a look-up through torch._C's own handle finds them wherever torch is installed.
+    library = ctypes.CDLL(torch._C.__file__)
+    try:
+        functions = library.torch_parallel_for, library.torch_get_num_threads
+    except AttributeError:
+        return  # a torch without them: the library keeps its own threads
+    _C.lend_torch_pool(*(ctypes.cast(function, ctypes.c_void_p).value for function in functions))
+
+
+_C.set_dtypes(torch)
+_lend_torch_pool()
+
+
+def set_num_threads(num_threads: int | None) -> None:
+    """Sets how many threads treescan works with: `num_threads` of its own, or None for as many as torch, and torch's.
+
+    None is the default: `torch.set_num_threads` then holds for treescan as well. Results don't depend on the number.
+    Raises ValueError unless 1 <= num_threads <= 1024, TypeError for anything but an integer or None. Waits for running
+    calls to end.
+
+    >>> set_num_threads(2)
+    >>> get_num_threads()
+    2
+    >>> set_num_threads(None)
+    """
+    if num_threads is not None and (not isinstance(num_threads, int) or isinstance(num_threads, bool)):
+        raise TypeError(f"num_threads must be an integer or None, got {type(num_threads).__name__}")
+    if num_threads is not None and not 1 <= num_threads <= 1024:
+        raise ValueError(f"num_threads must be between 1 and 1024, got {num_threads}")
+    _C.set_num_threads(num_threads)
+
+
+def get_num_threads() -> int:
+    """The number of threads that treescan would use now: torch's, or what `set_num_threads` was given."""
+    return _C.get_num_threads()
+
+
+def build_info() -> dict[str, str]:
+    """What this build is: versions, backends and instruction sets.
+
+    >>> sorted(build_info())
+    ['instruction_set', 'library', 'native_module', 'torch', 'version']
+    """
+    return {
+        "version": __version__,
+        "library": _C.build_info(),
+        "instruction_set": _C.get_instruction_set(),
+        "native_module": _C.__file__,
+        "torch": torch.__version__,
+    }
+
+
+def get_include_dir() -> str:
+    """The folder that holds `treescan/treescan.h`, for C and C++ programs that use the installed library."""
+    return str(Path(_C.__file__).parent / "include")
+
+
+def get_cmake_dir() -> str:
+    """The folder to put into CMAKE_PREFIX_PATH, so that CMake's `find_package(treescan CONFIG)` finds the library."""
+    return str(Path(_C.__file__).parent / "lib" / "cmake" / "treescan")

@@ -1,0 +1,259 @@
+"""The functions: from features to edge weights, to trees, to scans."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from . import ops
+from .graph import Graph, chain_graph, grid_graph, token_graph
+from .tree import Tree, root_tensor
+
+_FLOATS = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
+_METRICS = {"cosine": "cosine", "l2": "l2", "l1": "l1"}
+
+
+def _shape(tensor: Tensor) -> str:
+    return str(tuple(tensor.shape))
+
+
+def _check_floats(name: str, tensor: Tensor) -> None:
+    if not isinstance(tensor, Tensor):
+        raise TypeError(f"{name} must be a tensor, got {type(tensor).__name__}")
+    if tensor.dtype not in _FLOATS:
+        raise TypeError(f"{name} must be float32, float64, float16 or bfloat16, got {tensor.dtype}")
+    if not tensor.is_cpu and not tensor.is_meta:
+        raise ValueError(f"{name} must be on the CPU, got {tensor.device}: this build has no kernel for other devices")
+
+
+def _graph_for(graph: str | Graph, name: str, tensor: Tensor, window: int, context_length) -> Graph:
+    """The graph that `graph` names, for features `tensor` of shape (B, C, H, W) or (B, C, L)."""
+    if isinstance(graph, Graph):
+        if tensor.ndim not in (3, 4):
+            raise ValueError(f"{name} must have shape (B, C, V) or (B, C, H, W), got {_shape(tensor)}")
+        if tensor.ndim == 4 and graph.kind == "grid":
+            if tensor.shape[2] != graph.height or tensor.shape[3] != graph.width:
+                raise ValueError(f"graph is {graph}, but {name} has shape {_shape(tensor)}")
+        elif _num_vertices(tensor) != graph.num_vertices:
+            raise ValueError(f"graph is {graph} with {graph.num_vertices} vertices, but {name} has shape "
+                             f"{_shape(tensor)} with {_num_vertices(tensor)}")
+        return graph
+    if graph not in ("grid", "tokens", "chain"):
+        raise ValueError(f"graph must be 'grid', 'tokens', 'chain', a Graph or a Tree, got {graph!r}")
+    wanted = 4 if graph == "grid" else 3
+    if tensor.ndim != wanted:
+        shape = "(B, C, H, W)" if graph == "grid" else "(B, C, L)"
+        raise ValueError(f"{name} must have shape {shape} for graph={graph!r}, got {_shape(tensor)}")
+    if graph == "grid":
+        return grid_graph(tensor.shape[2], tensor.shape[3])
+    if graph == "tokens":
+        return token_graph(tensor.shape[2], window, context_length)
+    return chain_graph(tensor.shape[2])
+
+
+def _num_vertices(tensor: Tensor) -> int:
+    return tensor.shape[2] if tensor.ndim == 3 else tensor.shape[2] * tensor.shape[3]
+
+
+def _spanning_tree(graph: Graph, cost: Tensor, maximum: bool, root: int | Tensor) -> Tree:
+    root = root_tensor(root, cost.shape[0], cost.device)
+    parent, order, depth, edge = ops.minimum_spanning_tree(cost, *graph.arguments, maximum, root)
+    return Tree(parent, order, depth, order[:, 0], edge)
+
+
+def _check_cost(graph: Graph, cost: Tensor) -> Tensor:
+    if not isinstance(graph, Graph):
+        raise TypeError(f"graph must be a Graph such as grid_graph returns, got {type(graph).__name__}")
+    _check_floats("cost", cost)
+    if cost.ndim != 2 or cost.shape[1] != graph.num_edges:
+        raise ValueError(f"cost must have shape (B, {graph.num_edges}) for {graph}, got {_shape(cost)}")
+    return cost.detach().to(torch.float32)
+
+
+def edge_weights(features: Tensor, graph: Graph, metric: str = "cosine", *, exp: bool = False) -> Tensor:
+    """The cost of every edge {a, b} of a graph, from the features f at its ends.
+
+        "cosine"  -f[a]·f[b] / (max(|f[a]|, 1e-8) max(|f[b]|, 1e-8))
+        "l2"      Σ_c (f[a] - f[b])²
+        "l1"      Σ_c |f[a] - f[b]|
+
+    Arguments:
+        features: (B, C, V), or (B, C, H, W) for a grid: float32, float64, float16 or bfloat16, in any strides.
+        graph: what `grid_graph`, `token_graph`, `chain_graph` or `edge_graph` returned.
+        metric: "cosine", "l2" or "l1".
+        exp: whether to take exp of it. No tree needs that: it keeps the order and costs digits.
+
+    Returns (B, E) float32, a constant to autograd: costs decide a tree, which has no derivative
+    (`treescan.reference.edge_weights` is differentiable). Edges that an item lacks cost +inf.
+
+    Raises ValueError for another metric, sizes that don't fit together or an exp that float32 cannot hold, TypeError
+    for another dtype. O(B E C) in time, O(B E) in memory. Channels are summed in one fixed order, so the result has the
+    same bits for any number of threads and any instruction set.
+
+    >>> edge_weights(torch.tensor([[[0.0, 1.0, 3.0]]]), chain_graph(3), "l2")
+    tensor([[1., 4.]])
+
+    Source: Xiao et al., "GrootVL: Tree Topology is All You Need in State Space Model", section 3.2 (cosine); Song et
+    al., "Learnable Tree Filter for Structure-preserving Feature Transform", section 3.1 (squared distance).
+    """
+    if not isinstance(graph, Graph):
+        raise TypeError(f"graph must be a Graph such as grid_graph returns, got {type(graph).__name__}")
+    _check_floats("features", features)
+    ops.choice("metric", metric, _METRICS)
+    _graph_for(graph, "features", features, 0, None)
+    return ops.edge_weights(features.detach(), *graph.arguments, metric, exp)
+
+
+def minimum_spanning_tree(graph: Graph, cost: Tensor, *, maximum: bool = False, root: int | Tensor = 0) -> Tree:
+    """The spanning tree of least total cost, unique under the order (cost, edge index).
+
+    Arguments:
+        graph: what `grid_graph`, `token_graph`, `chain_graph` or `edge_graph` returned.
+        cost: (B, E), narrowed to float32. -0 equals +0, infinities are ordinary, NaN comes last.
+        maximum: the tree of greatest cost, under the order (-cost, edge index); NaN comes last here too.
+        root: a vertex, or a (B,) integer tensor with one for each item.
+
+    Raises ValueError for a graph without a spanning tree, an index or a root out of range or sizes that don't fit.
+    O(B E) expected time, O(E) memory beside the tree. The tree is the same on every run, for any number of threads.
+
+    >>> minimum_spanning_tree(grid_graph(2, 2), torch.tensor([[1.0, 2.0, 4.0, 3.0]])).parent
+    tensor([[0, 3, 0, 2]], dtype=torch.int32)
+
+    Source: Borůvka, "O jistém problému minimálním" (1926); Xiao et al., "GrootVL: Tree Topology is All You Need in
+    State Space Model", section 3.2.
+    """
+    return _spanning_tree(graph, _check_cost(graph, cost), maximum, root)
+
+
+def random_spanning_tree(graph: Graph, cost: Tensor, *, seed: int, root: int | Tensor = 0) -> Tree:
+    """A random spanning tree that prefers cheap edges.
+
+    Edges are drawn one by one without replacement, each with probability in proportion to exp(-cost), and kept unless
+    they close a cycle.
+
+    Arguments:
+        graph, cost, root: as for `minimum_spanning_tree`. NaN is drawn last.
+        seed: an integer in [0, 2^64); the same seed gives the same tree for any number of threads.
+
+    Raises ValueError as `minimum_spanning_tree` does and for a seed out of range. O(B E) expected time.
+
+    >>> graph = grid_graph(3, 3)
+    >>> random_spanning_tree(graph, torch.zeros(1, graph.num_edges), seed=1).parent.shape
+    torch.Size([1, 9])
+
+    Source: Efraimidis and Spirakis, "Weighted random sampling with a reservoir" (2006), for the drawing by sorted keys.
+    """
+    if not isinstance(seed, int):
+        raise TypeError(f"seed must be an integer, got {type(seed).__name__}")
+    if not 0 <= seed < 2**64:
+        raise ValueError(f"seed must be in [0, 2^64), got {seed}")
+    cost = _check_cost(graph, cost)
+    root = root_tensor(root, cost.shape[0], cost.device)
+    signed = seed - 2**64 if seed >= 2**63 else seed  # an op's integers are signed
+    parent, order, depth, edge = ops.random_spanning_tree(cost, *graph.arguments, signed, root)
+    return Tree(parent, order, depth, order[:, 0], edge)
+
+
+def build_tree(features: Tensor, graph: str | Graph = "grid", *, metric: str = "cosine", maximum: bool = False,
+               root: int | Tensor = 0, window: int = 3,
+               context_length: int | Sequence[int] | Tensor | None = None) -> Tree:
+    """The minimum spanning tree of features: `edge_weights` and `minimum_spanning_tree` in one call.
+
+    Arguments:
+        features: (B, C, H, W) for "grid", (B, C, L) for "tokens" and "chain"; any floating dtype and strides.
+        graph: "grid" (4-connected), "tokens", "chain", or a Graph.
+        metric, maximum, root: as for those two functions.
+        window, context_length: for graph="tokens", as for `token_graph`.
+
+    Raises ValueError and TypeError as those functions do. O(B E C) in time, O(B E) in memory; deterministic. No
+    gradient flows through a tree.
+
+    >>> build_tree(torch.tensor([[[[0.0, 5.0], [1.0, 2.0]]]]), metric="l2").parent
+    tensor([[0, 3, 0, 2]], dtype=torch.int32)
+
+    Source: Xiao et al., "GrootVL: Tree Topology is All You Need in State Space Model", section 3.2.
+    """
+    _check_floats("features", features)
+    graph = _graph_for(graph, "features", features, window, context_length)
+    return _spanning_tree(graph, edge_weights(features, graph, metric), maximum, root)
+
+
+def _tree_for_scan(x, graph, guide, metric, maximum, root, window, context_length) -> Tree:
+    name, features = ("x", x) if guide is None else ("guide", guide)
+    _check_floats(name, features)
+    graph = _graph_for(graph, name, features, window, context_length)
+    if guide is not None and (features.shape[0] != x.shape[0] or _num_vertices(features) != _num_vertices(x)):
+        raise ValueError(f"guide must have x's batch size and vertices, x has shape {_shape(x)}, guide {_shape(guide)}")
+    ops.choice("metric", metric, _METRICS)
+    if graph.kind == "chain":  # whose one tree doesn't depend on features
+        batch = root.shape[0] if isinstance(root, Tensor) and root.ndim == 1 else 1
+        return _spanning_tree(graph, x.new_zeros((batch, graph.num_edges), dtype=torch.float32), False, root)
+    return _spanning_tree(graph, edge_weights(features, graph, metric), maximum, root)
+
+
+def tree_scan(x: Tensor, weights: Tensor, graph: str | Graph | Tree = "grid", *, direction: str = "both",
+              guide: Tensor | None = None, metric: str = "cosine", maximum: bool = False, root: int | Tensor = 0,
+              window: int = 3, context_length: int | Sequence[int] | Tensor | None = None) -> Tensor:
+    """State propagation along a tree, in time linear in its vertices.
+
+    For every batch item and channel, with p the parent map of the tree and r its root:
+
+        "up"    u[v] = x[v] + Σ_{c: p(c)=v} w[c]·u[c]
+        "down"  d[r] = x[r];  d[v] = x[v] + w[v]·d[p(v)]
+        "both"  y[r] = u[r];  y[v] = u[v] + w[v]·(y[p(v)] - w[v]·u[v])
+
+    so that "both" sums over all pairs: y[i] = Σ_j (Π_{e on the path i..j} w_e)·x[j].
+
+    Arguments:
+        x: (B, C, H, W) or (B, C, L): float32, float64, float16 or bfloat16, in any strides. The half types are
+            accumulated in float32.
+        weights: w, of x's dtype and of a shape that broadcasts to x's; w[v] belongs to the edge between v and its
+            parent, the root's is not used.
+        graph: "grid" (4-connected), "tokens", "chain" or a Graph, of which the minimum spanning tree is built; or a
+            Tree, which may have batch size 1 to serve all items. A Tree makes the arguments below `direction` unused.
+        direction: "up" (leaves to root), "down" (root to leaves) or "both".
+        guide: (B, any C, ...) features that the tree is built from; default x. No gradient flows through it.
+        metric, maximum, root: as for `build_tree`.
+        window, context_length: for graph="tokens", as for `token_graph`.
+
+    Returns y, with x's shape and dtype and, if x is dense, its strides. Differentiable in x and weights to any order,
+    in reverse and in forward mode; the gradient of the root's weight is 0. Under autocast it computes in float32, as
+    cumsum does.
+
+    Raises ValueError for shapes that don't fit together, an unknown option, a tensor on another device or a `graph`
+    that isn't a tree, TypeError for another dtype or for x and weights of different ones. O(B C V) in time; memory for
+    the output and a tile per thread; x, weights and the tree are kept for the gradient. Deterministic: the same bits
+    for any number of threads.
+
+    >>> x = torch.ones(1, 1, 2, 2)
+    >>> tree_scan(x, torch.full_like(x, 0.5), graph="grid")
+    tensor([[[[2.2500, 1.8750],
+              [2.2500, 1.8750]]]])
+
+    Source: Xiao et al., "GrootVL: Tree Topology is All You Need in State Space Model", section 3.2, equations 5 to 7.
+    """
+    _check_floats("x", x)
+    if x.ndim != 3 and x.ndim != 4:
+        raise ValueError(f"x must have shape (B, C, H, W) or (B, C, L), got {_shape(x)}")
+    if not isinstance(weights, Tensor):
+        raise TypeError(f"weights must be a tensor, got {type(weights).__name__}")
+    if weights.dtype != x.dtype and not torch.is_autocast_enabled(x.device.type):
+        raise TypeError(f"weights must have x's dtype {x.dtype}, got {weights.dtype}")
+    if weights.device != x.device:
+        raise ValueError(f"weights must be on x's device {x.device}, got {weights.device}")
+    if weights.shape != x.shape:
+        if weights.ndim != x.ndim or any(w != 1 and w != n for w, n in zip(weights.shape, x.shape)):
+            raise ValueError(f"weights must broadcast to x's shape {_shape(x)}, got {_shape(weights)}")
+        weights = weights.expand(x.shape)
+    ops.choice("direction", direction, ops.ADJOINTS)
+    if isinstance(graph, Tree):
+        parent, order = graph.parent, graph.order
+        if parent.ndim != 2 or parent.shape[1] != _num_vertices(x) or parent.shape[0] not in (1, x.shape[0]):
+            raise ValueError(f"graph's parent must have shape ({x.shape[0]}, {_num_vertices(x)}) or "
+                             f"(1, {_num_vertices(x)}) for x of shape {_shape(x)}, got {_shape(parent)}")
+    else:
+        tree = _tree_for_scan(x, graph, guide, metric, maximum, root, window, context_length)
+        parent, order = tree.parent, tree.order
+    return ops.scan(x, weights, parent, order, direction)

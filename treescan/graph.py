@@ -1,0 +1,205 @@
+"""Graphs: the light values that say which vertices are neighbours.
+
+A graph holds sizes, not edges. The order of its edges is part of its meaning, since ties between edge weights go to the
+edge with the lower index; `Graph.edge_index` lists them when somebody wants to see them.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+_MAX_INDEX = 2**31 - 1  # vertices and edges are named by 32-bit indices
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Graph:
+    """A graph as `grid_graph`, `token_graph`, `chain_graph` and `edge_graph` make it. Unused fields are 0 or None."""
+
+    kind: str  # "grid", "tokens", "chain" or "edges"
+    height: int = 0
+    width: int = 0
+    connectivity: int = 0
+    length: int = 0
+    window: int = 0
+    context_length: tuple[int, ...] | None = None  # one for all batch items, or one for each
+    vertices: int = 0
+    edges: Tensor | None = None
+
+    @property
+    def num_vertices(self) -> int:
+        """V, the number of vertices."""
+        if self.kind == "grid":
+            return self.height * self.width
+        return self.vertices if self.kind == "edges" else self.length
+
+    @property
+    def num_edges(self) -> int:
+        """E, the number of edges; with a context per batch item, as for the longest one."""
+        if self.kind == "grid":
+            height, width = self.height, self.width
+            diagonals = 2 * (height - 1) * (width - 1) if self.connectivity == 8 else 0
+            return (height - 1) * width + height * (width - 1) + diagonals
+        if self.kind == "tokens":
+            # Beside the chain, the m vertices of the context have m - k edges of every length k from 2 to the window.
+            context = self._longest_context
+            longest = min(self.window, context - 1)
+            return self.length - 1 + max(longest - 1, 0) * (2 * context - 2 - longest) // 2
+        if self.kind == "chain":
+            return self.length - 1
+        return self.edges.shape[-2]
+
+    @property
+    def edge_index(self) -> Tensor:
+        """Both ends of every edge, an (E, 2) int32 tensor; (B, E, 2) if `edge_graph` was given one list per item.
+
+        Grid: all (r,c)-(r+1,c) row by row, then all (r,c)-(r,c+1) row by row; 8-connected grids then list all
+        (r,c)-(r+1,c+1) and all (r,c)-(r+1,c-1), row by row. Tokens: by lower vertex, then by higher one.
+        """
+        if self.kind == "edges":
+            return self.edges.to(torch.int32)
+        vertex = torch.arange(self.num_vertices, dtype=torch.int32)
+        if self.kind == "grid":
+            vertex = vertex.view(self.height, self.width)
+            pairs = [(vertex[:-1], vertex[1:]), (vertex[:, :-1], vertex[:, 1:])]
+            if self.connectivity == 8:
+                pairs += [(vertex[:-1, :-1], vertex[1:, 1:]), (vertex[:-1, 1:], vertex[1:, :-1])]
+            return torch.cat([torch.stack((low.flatten(), high.flatten()), -1) for low, high in pairs])
+        if self.kind == "chain":
+            return torch.stack((vertex[:-1], vertex[1:]), -1)
+        step = torch.arange(1, max(min(self.window, self.length - 1), 1) + 1, dtype=torch.int32)
+        low, high = torch.broadcast_tensors(vertex[:, None], vertex[:, None] + step)
+        linked = (high < self.length) & ((step == 1) | (low >= self.length - self._longest_context))
+        return torch.stack((low[linked], high[linked]), -1)
+
+    @property
+    def _longest_context(self) -> int:
+        return self.length if self.context_length is None else max(self.context_length, default=0)
+
+    @property
+    def arguments(self) -> tuple:
+        """The graph as the custom ops take it; `Graph.from_arguments` is the way back."""
+        sizes = [self.height, self.width, self.connectivity, self.length, self.window, self.vertices]
+        return self.kind, sizes, self.context_length, self.edges
+
+    @classmethod
+    def from_arguments(cls, kind, sizes, context_length, edges) -> Graph:
+        return cls(kind, *sizes[:5], context_length, sizes[5], edges)
+
+    def __repr__(self) -> str:
+        if self.kind == "grid":
+            return f"grid_graph({self.height}, {self.width}, connectivity={self.connectivity})"
+        if self.kind == "tokens":
+            return f"token_graph({self.length}, window={self.window}, context_length={self.context_length})"
+        if self.kind == "chain":
+            return f"chain_graph({self.length})"
+        return f"edge_graph(<edge_index {tuple(self.edges.shape)}>, {self.vertices})"
+
+
+def _size(name: str, value: int, least: int = 1) -> int:
+    if not isinstance(value, (int, torch.SymInt)):
+        try:
+            value = operator.index(value)
+        except TypeError:
+            raise TypeError(f"{name} must be an integer, got {type(value).__name__}") from None
+    if value < least:
+        raise ValueError(f"{name} must be at least {least}, got {value}")
+    return value
+
+
+def _checked(graph: Graph) -> Graph:
+    for name, count in (("vertices", graph.num_vertices), ("edges", graph.num_edges)):
+        if count > _MAX_INDEX:
+            raise ValueError(f"a graph must have at most {_MAX_INDEX} {name}, got {count} in {graph}")
+    return graph
+
+
+def grid_graph(height: int, width: int, connectivity: int = 4) -> Graph:
+    """The grid of height × width pixels, vertex `r * width + c`, linked to their 4 or 8 neighbours.
+
+    Raises ValueError for a size below 1, another connectivity, or more vertices or edges than a 32-bit index can name.
+    O(1) in time and memory.
+
+    >>> graph = grid_graph(2, 2)
+    >>> graph.num_vertices, graph.num_edges
+    (4, 4)
+    >>> graph.edge_index.tolist()
+    [[0, 2], [1, 3], [0, 1], [2, 3]]
+
+    Source: Xiao et al., "GrootVL: Tree Topology is All You Need in State Space Model", section 3.2 (4 neighbours).
+    """
+    if connectivity not in (4, 8):
+        raise ValueError(f"connectivity must be 4 or 8, got {connectivity}")
+    return _checked(Graph("grid", height=_size("height", height), width=_size("width", width),
+                          connectivity=connectivity))
+
+
+def token_graph(length: int, window: int = 3, context_length: int | Sequence[int] | Tensor | None = None) -> Graph:
+    """A sequence of `length` tokens: a chain, in which the context sees `window` tokens ahead.
+
+    Vertex i is linked to i+1 everywhere, and to i+2 ... i+window inside the context, which is the last
+    `context_length` vertices.
+
+    Arguments:
+        length: the number of tokens, at least 1.
+        window: at least 1; 1 makes a chain.
+        context_length: an int for all batch items, or B of them (sequence or (B,) integer tensor), each in
+            [0, length]; None for all of it. Edges are numbered as for the longest context; those that an item lacks
+            cost +inf and take part in nothing. A tensor is read at once: inside `torch.compile` give ints.
+
+    Raises ValueError for a size out of range and TypeError for one that isn't an integer. O(1) in time and memory.
+
+    >>> token_graph(5, window=2, context_length=3).edge_index.tolist()
+    [[0, 1], [1, 2], [2, 3], [2, 4], [3, 4]]
+
+    Source: Xiao et al., "GrootVL: Tree Topology is All You Need in State Space Model", section 3.3.
+    """
+    length, window = _size("length", length), _size("window", window)
+    if isinstance(context_length, Tensor):
+        if context_length.is_floating_point() or context_length.ndim > 1:
+            raise TypeError("context_length must be an integer tensor of shape (B,), got "
+                            f"{context_length.dtype} of shape {tuple(context_length.shape)}")
+        context_length = context_length.tolist()
+    if context_length is not None:
+        if not isinstance(context_length, Sequence):
+            context_length = (context_length,)
+        context_length = tuple(_size("context_length", item, least=0) for item in context_length)
+        for item in context_length:
+            if item > length:
+                raise ValueError(f"context_length must be at most length = {length}, got {item}")
+    return _checked(Graph("tokens", length=length, window=window, context_length=context_length))
+
+
+def chain_graph(length: int) -> Graph:
+    """The chain 0 - 1 - ... - (length-1), whose only spanning tree makes a scan the ordinary recurrence.
+
+    Raises ValueError for a length below 1 or past what a 32-bit index can name. O(1) in time and memory.
+
+    >>> chain_graph(3).edge_index.tolist()
+    [[0, 1], [1, 2]]
+    """
+    return _checked(Graph("chain", length=_size("length", length)))
+
+
+def edge_graph(edge_index: Tensor, num_vertices: int) -> Graph:
+    """Any graph, from the list of its edges.
+
+    Arguments:
+        edge_index: (E, 2), or (B, E, 2) for one list per batch item; int32 or int64, kept and not copied.
+        num_vertices: V; every index must be in [0, V), which is checked where a tree is built.
+
+    Raises TypeError for another dtype, ValueError for another shape. O(1) in time and memory.
+
+    >>> edge_graph(torch.tensor([[0, 1], [2, 1]]), 3).num_edges
+    2
+    """
+    if not isinstance(edge_index, Tensor) or edge_index.dtype not in (torch.int32, torch.int64):
+        got = edge_index.dtype if isinstance(edge_index, Tensor) else type(edge_index).__name__
+        raise TypeError(f"edge_index must be an int32 or int64 tensor, got {got}")
+    if edge_index.ndim not in (2, 3) or edge_index.shape[-1] != 2:
+        raise ValueError(f"edge_index must have shape (E, 2) or (B, E, 2), got {tuple(edge_index.shape)}")
+    return _checked(Graph("edges", vertices=_size("num_vertices", num_vertices), edges=edge_index))

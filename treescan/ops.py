@@ -1,0 +1,321 @@
+"""The custom ops: one `torch.ops.treescan` op for every function of the native library.
+
+Each is the same few pieces: a schema, `allocate` for its outputs (which is its fake kernel as well, so that the two
+cannot disagree on strides), `fill` that calls the library, and what autograd, vmap and autocast need to know. There is
+a kernel for the CPU alone: a tensor elsewhere is an error of the dispatcher's, never a silent copy.
+
+A scan's derivative is made of scans, in every mode of differentiation and to any order:
+
+    reverse   `_differentiable_backward`; where no further derivative is wanted, the fused op `scan_backward`
+    forward   `_Scan.jvp`
+
+Sources: Xiao et al., "GrootVL: Tree Topology is All You Need in State Space Model", section 3.2 (the scan and its
+gradient); Song et al., "Learnable Tree Filter for Structure-preserving Feature Transform", section 3.2.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.autograd import forward_ad
+
+from ._native import _C
+from .graph import Graph
+
+ADJOINTS = {"up": "down", "down": "up", "both": "both"}
+
+_library = torch.library.Library("treescan", "DEF")
+
+
+def choice(name: str, value: str, choices):
+    """choices[value], or a ValueError that lists them."""
+    try:
+        return choices[value]
+    except (KeyError, TypeError):
+        listed = ", ".join(repr(key) for key in choices)
+        raise ValueError(f"{name} must be one of {listed}, got {value!r}") from None
+
+
+def _define(schema: str, allocate, fill, differentiable: bool = False):
+    """Registers an op and returns it: `allocate(*arguments)` its outputs, then `fill(outputs, *arguments)`."""
+
+    def kernel(*arguments):
+        outputs = allocate(*arguments)
+        fill(outputs, *arguments)
+        return outputs
+
+    def constant(*arguments):
+        # Trees, and the costs that pick them, are constants to autograd.
+        with torch._C._AutoDispatchBelowAutograd():
+            return op(*arguments)
+
+    name = schema.partition("(")[0]
+    _library.define(schema, tags=(torch.Tag.pt2_compliant_tag,))
+    _library.impl(name, kernel, "CPU")
+    if not differentiable:
+        _library.impl(name, constant, "Autograd")
+    torch.library.register_fake(f"treescan::{name}", allocate, lib=_library)
+    op = getattr(torch.ops.treescan, name).default
+    return op
+
+
+# ---- Scans ----
+
+scan = _define(
+    "scan(Tensor x, Tensor weights, Tensor parent, Tensor order, str direction) -> Tensor",
+    lambda x, weights, parent, order, direction: torch.empty_like(x),
+    lambda y, x, weights, parent, order, direction: _C.scan(
+        choice("direction", direction, _C.DIRECTIONS), parent, order, x, weights, y),
+    differentiable=True,
+)
+
+scan_backward = _define(
+    "scan_backward(Tensor grad, Tensor x, Tensor weights, Tensor parent, Tensor order, str direction)"
+    " -> (Tensor, Tensor)",
+    lambda grad, x, weights, parent, order, direction: (torch.empty_like(x), torch.empty_like(weights)),
+    lambda grads, grad, x, weights, parent, order, direction: _C.scan_backward(
+        choice("direction", direction, _C.DIRECTIONS), parent, order, x, weights, grad, *grads),
+    differentiable=True,
+)
+
+
+class _Edges:
+    """Tree edges as torch sees them, for the derivatives that the library has no fused function for."""
+
+    def __init__(self, parent: Tensor, like: Tensor):
+        self.shape = like.shape
+        self.flat = (*like.shape[:2], parent.shape[1])
+        self.parent = parent.long()[:, None].expand(self.flat)
+        self.root = (self.parent == torch.arange(parent.shape[1], device=parent.device)).reshape(self.shape)
+
+    def without_root(self, values: Tensor) -> Tensor:
+        return torch.where(self.root, torch.zeros_like(values), values)
+
+    def of_parent(self, values: Tensor) -> Tensor:
+        return values.reshape(self.flat).gather(2, self.parent).reshape(self.shape)
+
+    def sum_of_children(self, values: Tensor) -> Tensor:
+        values = values.reshape(self.flat)
+        return torch.zeros_like(values).scatter_add(2, self.parent, values).reshape(self.shape)
+
+
+def _differentiable_backward(grad, x, weights, parent, order, direction):
+    """What `scan_backward` computes, from ops that can be differentiated again."""
+
+    def scanned(values, along):
+        return scan(values, weights, parent, order, along)
+
+    edges = _Edges(parent, x)
+    w = edges.without_root(weights)
+    grad_x = scanned(grad, ADJOINTS[direction])
+    if direction == "up":
+        grad_weights = scanned(x, "up") * edges.of_parent(grad_x)
+    elif direction == "down":
+        grad_weights = edges.of_parent(scanned(x, "down")) * grad_x
+    else:
+        u, y = scanned(x, "up"), scanned(x, "both")
+        grad_u = scanned(grad, "up")
+        grad_weights = grad_u * (edges.of_parent(y) - w * u) + u * (edges.of_parent(grad_x) - w * grad_u)
+    return grad_x, edges.without_root(grad_weights)
+
+
+class _Scan(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x, weights, parent, order, direction):
+        _Scan.remember(ctx, x, weights, parent, order, direction)
+        with torch._C._AutoDispatchBelowAutograd():
+            return scan(x, weights, parent, order, direction)
+
+    @staticmethod
+    def remember(ctx, *inputs):
+        *tensors, ctx.direction = inputs
+        ctx.save_for_backward(*tensors)
+        ctx.save_for_forward(*tensors)
+
+    @staticmethod
+    def backward(ctx, grad):
+        x, weights, parent, order = ctx.saved_tensors
+        if ctx.needs_input_grad[1]:
+            grad_x, grad_weights = scan_backward(grad, x, weights, parent, order, ctx.direction)
+        else:
+            grad_x, grad_weights = scan(grad, weights, parent, order, ADJOINTS[ctx.direction]), None
+        return grad_x, grad_weights, None, None, None
+
+    @staticmethod
+    def jvp(ctx, x_tangent, weights_tangent, *_):
+        x, weights, parent, order = ctx.saved_tensors
+
+        def scanned(values, along):
+            return scan(values, weights, parent, order, along)
+
+        if x_tangent is None:
+            x_tangent = torch.zeros_like(x)
+        if weights_tangent is None:
+            return scanned(x_tangent, ctx.direction)
+        edges = _Edges(parent, x)
+        w, dw = edges.without_root(weights), edges.without_root(weights_tangent)
+        if ctx.direction == "down":
+            return scanned(x_tangent + dw * edges.of_parent(scanned(x, "down")), "down")
+        u = scanned(x, "up")
+        du = scanned(x_tangent + edges.sum_of_children(dw * u), "up")
+        if ctx.direction == "up":
+            return du
+        # The tangent of y[v] = u[v] + w[v] (y[p] - w[v] u[v]) is itself a recurrence from the root down.
+        y = scanned(x, "both")
+        return scanned(du * (1 - w * w) + dw * (edges.of_parent(y) - 2 * w * u), "down")
+
+
+class _TransformedScan(_Scan):
+    """For torch.func, in the style that it asks for and that costs three times as much to call."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(x, weights, parent, order, direction):
+        with torch._C._AutoDispatchBelowAutograd():
+            return scan(x, weights, parent, order, direction)
+
+    @staticmethod
+    def setup_context(ctx, inputs, output):
+        _Scan.remember(ctx, *inputs)
+
+
+def _is_differentiated(*tensors: Tensor) -> bool:
+    if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors):
+        return True
+    return any(forward_ad.unpack_dual(tensor).tangent is not None for tensor in tensors)
+
+
+def _scan_autograd(x, weights, parent, order, direction):
+    if _is_differentiated(x, weights):
+        function = _TransformedScan if torch._C._are_functorch_transforms_active() else _Scan
+        return function.apply(x, weights, parent, order, direction)
+    with torch._C._AutoDispatchBelowAutograd():
+        return scan(x, weights, parent, order, direction)
+
+
+def _scan_backward_autograd(grad, x, weights, parent, order, direction):
+    if _is_differentiated(grad, x, weights):
+        return _differentiable_backward(grad, x, weights, parent, order, direction)
+    with torch._C._AutoDispatchBelowAutograd():
+        return scan_backward(grad, x, weights, parent, order, direction)
+
+
+def _scan_vmap(info, in_dims, *arguments):
+    """Both scan ops: the mapped dimension joins the channels, or, if the trees differ along it, the batch."""
+    *tensors, parent, order, direction = arguments
+    *tensor_dims, parent_dim, order_dim, _ = in_dims
+    op = scan if len(tensors) == 2 else scan_backward
+    size = info.batch_size
+    if parent_dim is None and order_dim is None:
+        at = 1
+    else:
+        at = 0
+        batch = tensors[0].shape[1 if tensor_dims[0] == 0 else 0]
+        parent, order = (_fold(tree, dim, size, 0, batch) for tree, dim in ((parent, parent_dim), (order, order_dim)))
+    outputs = op(*(_fold(tensor, dim, size, at) for tensor, dim in zip(tensors, tensor_dims)), parent, order, direction)
+    if op is scan:
+        return _unfold(outputs, size, at), at
+    return tuple(_unfold(output, size, at) for output in outputs), (at, at)
+
+
+def _fold(tensor: Tensor, dim: int | None, size: int, at: int = 0, batch: int | None = None) -> Tensor:
+    """`tensor` with the mapped dimension `dim` (None: the same for all) merged into the one at `at`."""
+    mapped = tensor.unsqueeze(at) if dim is None else tensor.movedim(dim, at)
+    sizes = list(mapped.shape)
+    sizes[at] = size
+    if batch is not None:
+        sizes[at + 1] = batch
+    return mapped.expand(sizes).flatten(at, at + 1)
+
+
+def _unfold(tensor: Tensor, size: int, at: int = 0) -> Tensor:
+    return tensor.unflatten(at, (size, tensor.shape[at] // size))
+
+
+for _name, _autograd in (("scan", _scan_autograd), ("scan_backward", _scan_backward_autograd)):
+    _library.impl(_name, _autograd, "Autograd")
+    torch.library.register_vmap(f"treescan::{_name}", _scan_vmap, lib=_library)
+    for _device in ("cpu", "cuda"):
+        # As for cumsum: a long sum of products would lose too much in a half type.
+        torch.library.register_autocast(f"treescan::{_name}", _device, torch.float32, lib=_library)
+
+
+# ---- Graphs and trees ----
+
+_GRAPH = "str kind, SymInt[] sizes, SymInt[]? context_length, Tensor? edge_index"
+
+
+def _graph(kind, sizes, context_length, edge_index) -> tuple:
+    return choice("kind", kind, _C.GRAPH_KINDS), sizes, context_length, edge_index
+
+
+def _new_tree(like: Tensor, batch: int, vertices: int, count: int) -> tuple[Tensor, ...]:
+    return tuple(like.new_empty((batch, vertices), dtype=torch.int32) for _ in range(count))
+
+
+def _new_spanning_tree(cost, kind, sizes, context_length, edge_index, _, root):
+    vertices = Graph.from_arguments(kind, sizes, context_length, edge_index).num_vertices
+    return _new_tree(cost, cost.shape[0], vertices, 4)
+
+
+edge_weights = _define(
+    f"edge_weights(Tensor features, {_GRAPH}, str metric, bool exp) -> Tensor",
+    lambda features, kind, sizes, context_length, edge_index, metric, exp: features.new_empty(
+        (features.shape[0], Graph.from_arguments(kind, sizes, context_length, edge_index).num_edges),
+        dtype=torch.float32),
+    lambda cost, features, kind, sizes, context_length, edge_index, metric, exp: _C.edge_weights(
+        *_graph(kind, sizes, context_length, edge_index), features, choice("metric", metric, _C.METRICS), exp, cost),
+)
+
+minimum_spanning_tree = _define(
+    f"minimum_spanning_tree(Tensor cost, {_GRAPH}, bool maximum, Tensor root) -> (Tensor, Tensor, Tensor, Tensor)",
+    _new_spanning_tree,
+    lambda tree, cost, kind, sizes, context_length, edge_index, maximum, root: _C.minimum_spanning_tree(
+        *_graph(kind, sizes, context_length, edge_index), cost, maximum, root, *tree),
+)
+
+random_spanning_tree = _define(
+    f"random_spanning_tree(Tensor cost, {_GRAPH}, int seed, Tensor root) -> (Tensor, Tensor, Tensor, Tensor)",
+    _new_spanning_tree,
+    lambda tree, cost, kind, sizes, context_length, edge_index, seed, root: _C.random_spanning_tree(
+        *_graph(kind, sizes, context_length, edge_index), cost, seed % 2**64, root, *tree),
+)
+
+tree_from_edges = _define(
+    "tree_from_edges(Tensor edges, Tensor root, bool by_edge) -> (Tensor, Tensor, Tensor, Tensor)",
+    lambda edges, root, by_edge: _new_tree(edges, edges.shape[0], edges.shape[1] + 1, 4),
+    lambda tree, edges, root, by_edge: _C.tree_from_edges(edges, root, by_edge, *tree),
+)
+
+tree_from_parents = _define(
+    "tree_from_parents(Tensor parent, Tensor? root) -> (Tensor, Tensor, Tensor)",
+    lambda parent, root: _new_tree(parent, *parent.shape, 3),
+    lambda tree, parent, root: _C.tree_from_parents(parent, root, *tree),
+)
+
+
+def _graph_op_vmap(op):
+    """The ops that take a tensor of batch items and a graph: the mapped dimension joins the batch."""
+
+    def rule(info, in_dims, batched, kind, sizes, context_length, edge_index, option, *root):
+        size = info.batch_size
+        batch = batched.shape[1 if in_dims[0] == 0 else 0]
+        if context_length is not None and len(context_length) > 1:
+            context_length = list(context_length) * size
+        edge_dim = in_dims[4]
+        if edge_index is not None and (edge_dim is not None or edge_index.ndim == 3):
+            if edge_index.ndim - (edge_dim is not None) == 2:  # one list for a whole batch
+                edge_index, edge_dim = edge_index.movedim(edge_dim, 0).unsqueeze(1), 0
+            edge_index = _fold(edge_index, edge_dim, size, 0, batch)
+        root = [_fold(tensor, dim, size, 0, batch) for tensor, dim in zip(root, in_dims[6:])]
+        outputs = op(_fold(batched, in_dims[0], size), kind, sizes, context_length, edge_index, option, *root)
+        if isinstance(outputs, Tensor):
+            return _unfold(outputs, size), 0
+        return tuple(_unfold(output, size) for output in outputs), (0,) * len(outputs)
+
+    return rule
+
+
+for _op in (edge_weights, minimum_spanning_tree):
+    torch.library.register_vmap(_op.name(), _graph_op_vmap(_op), lib=_library)
