@@ -7,7 +7,7 @@ a kernel for the CPU alone: a tensor elsewhere is an error of the dispatcher's, 
 A scan's derivative is made of scans, in every mode of differentiation and to any order:
 
     reverse   `_differentiable_backward`; where no further derivative is wanted, the fused op `scan_backward`
-    forward   `_Scan.jvp`
+    forward   `_tangent`
 
 Sources: Xiao et al., "GrootVL: Tree Topology is All You Need in State Space Model", section 3.2 (the scan and its
 gradient); Song et al., "Learnable Tree Filter for Structure-preserving Feature Transform", section 3.2.
@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
+from torch._functorch.utils import enable_single_level_autograd_function
 from torch.autograd import forward_ad
 
 from ._native import _C
@@ -99,6 +100,11 @@ class _Edges:
         return torch.zeros_like(values).scatter_add(2, self.parent, values).reshape(self.shape)
 
 
+def gather_parents(values: Tensor, parent: Tensor) -> Tensor:
+    """values[v] of each vertex's parent, for values (B, C, V) or (B, C, H, W) and parent (B|1, V); differentiable."""
+    return _Edges(parent, values).of_parent(values)
+
+
 def _differentiable_backward(grad, x, weights, parent, order, direction):
     """What `scan_backward` computes, from ops that can be differentiated again."""
 
@@ -122,15 +128,12 @@ def _differentiable_backward(grad, x, weights, parent, order, direction):
 class _Scan(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x, weights, parent, order, direction):
-        _Scan.remember(ctx, x, weights, parent, order, direction)
-        with torch._C._AutoDispatchBelowAutograd():
+        ctx.direction = direction
+        ctx.save_for_backward(x, weights, parent, order)
+        ctx.save_for_forward(x, weights, parent, order)
+        # A Function turns differentiation off, which under torch.func must stay on for the levels below this one.
+        with torch.enable_grad(), forward_ad._set_fwd_grad_enabled(True), torch._C._AutoDispatchBelowAutograd():
             return scan(x, weights, parent, order, direction)
-
-    @staticmethod
-    def remember(ctx, *inputs):
-        *tensors, ctx.direction = inputs
-        ctx.save_for_backward(*tensors)
-        ctx.save_for_forward(*tensors)
 
     @staticmethod
     def backward(ctx, grad):
@@ -143,41 +146,33 @@ class _Scan(torch.autograd.Function):
 
     @staticmethod
     def jvp(ctx, x_tangent, weights_tangent, *_):
-        x, weights, parent, order = ctx.saved_tensors
-
-        def scanned(values, along):
-            return scan(values, weights, parent, order, along)
-
-        if x_tangent is None:
-            x_tangent = torch.zeros_like(x)
-        if weights_tangent is None:
-            return scanned(x_tangent, ctx.direction)
-        edges = _Edges(parent, x)
-        w, dw = edges.without_root(weights), edges.without_root(weights_tangent)
-        if ctx.direction == "down":
-            return scanned(x_tangent + dw * edges.of_parent(scanned(x, "down")), "down")
-        u = scanned(x, "up")
-        du = scanned(x_tangent + edges.sum_of_children(dw * u), "up")
-        if ctx.direction == "up":
-            return du
-        # The tangent of y[v] = u[v] + w[v] (y[p] - w[v] u[v]) is itself a recurrence from the root down.
-        y = scanned(x, "both")
-        return scanned(du * (1 - w * w) + dw * (edges.of_parent(y) - 2 * w * u), "down")
+        # As in forward: stay differentiable for torch.func's levels below, but without this level's own tangents.
+        with forward_ad._set_fwd_grad_enabled(True):
+            x, weights, parent, order = (forward_ad.unpack_dual(tensor).primal for tensor in ctx.saved_tensors)
+            return _tangent(x_tangent, weights_tangent, x, weights, parent, order, ctx.direction)
 
 
-class _TransformedScan(_Scan):
-    """For torch.func, in the style that it asks for and that costs three times as much to call."""
+def _tangent(dx, dw, x, weights, parent, order, direction):
+    """The tangent of a scan's output, from those of x and weights; None stands for zero."""
 
-    generate_vmap_rule = True
+    def scanned(values, along):
+        return scan(values, weights, parent, order, along)
 
-    @staticmethod
-    def forward(x, weights, parent, order, direction):
-        with torch._C._AutoDispatchBelowAutograd():
-            return scan(x, weights, parent, order, direction)
-
-    @staticmethod
-    def setup_context(ctx, inputs, output):
-        _Scan.remember(ctx, *inputs)
+    if dx is None:
+        dx = torch.zeros_like(x)
+    if dw is None:
+        return scanned(dx, direction)
+    edges = _Edges(parent, x)
+    w, dw = edges.without_root(weights), edges.without_root(dw)
+    if direction == "down":
+        return scanned(dx + dw * edges.of_parent(scanned(x, "down")), "down")
+    u = scanned(x, "up")
+    du = scanned(dx + edges.sum_of_children(dw * u), "up")
+    if direction == "up":
+        return du
+    # y[v] = u[v] + w[v] (y[p] - w[v] u[v]), differentiated, is a recurrence from the root down again.
+    y = scanned(x, "both")
+    return scanned(du * (1 - w * w) + dw * (edges.of_parent(y) - 2 * w * u), "down")
 
 
 def _is_differentiated(*tensors: Tensor) -> bool:
@@ -188,8 +183,9 @@ def _is_differentiated(*tensors: Tensor) -> bool:
 
 def _scan_autograd(x, weights, parent, order, direction):
     if _is_differentiated(x, weights):
-        function = _TransformedScan if torch._C._are_functorch_transforms_active() else _Scan
-        return function.apply(x, weights, parent, order, direction)
+        # The dispatcher calls this once for each level of torch.func's transforms, so each time for that level alone.
+        with enable_single_level_autograd_function():
+            return super(torch.autograd.Function, _Scan).apply(x, weights, parent, order, direction)
     with torch._C._AutoDispatchBelowAutograd():
         return scan(x, weights, parent, order, direction)
 
@@ -298,7 +294,7 @@ tree_from_parents = _define(
 def _graph_op_vmap(op):
     """The ops that take a tensor of batch items and a graph: the mapped dimension joins the batch."""
 
-    def rule(info, in_dims, batched, kind, sizes, context_length, edge_index, option, *root):
+    def rule(info, in_dims, batched, kind, sizes, context_length, edge_index, *options):
         size = info.batch_size
         batch = batched.shape[1 if in_dims[0] == 0 else 0]
         if context_length is not None and len(context_length) > 1:
@@ -308,8 +304,9 @@ def _graph_op_vmap(op):
             if edge_index.ndim - (edge_dim is not None) == 2:  # one list for a whole batch
                 edge_index, edge_dim = edge_index.movedim(edge_dim, 0).unsqueeze(1), 0
             edge_index = _fold(edge_index, edge_dim, size, 0, batch)
-        root = [_fold(tensor, dim, size, 0, batch) for tensor, dim in zip(root, in_dims[6:])]
-        outputs = op(_fold(batched, in_dims[0], size), kind, sizes, context_length, edge_index, option, *root)
+        options = [_fold(option, dim, size, 0, batch) if isinstance(option, Tensor) else option
+                   for option, dim in zip(options, in_dims[5:])]
+        outputs = op(_fold(batched, in_dims[0], size), kind, sizes, context_length, edge_index, *options)
         if isinstance(outputs, Tensor):
             return _unfold(outputs, size), 0
         return tuple(_unfold(output, size) for output in outputs), (0,) * len(outputs)

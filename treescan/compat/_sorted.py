@@ -1,0 +1,110 @@
+"""The originals' conventions: trees as lists of edges, and arrays by position in the sorted order."""
+
+import torch
+from torch import Tensor
+
+from .. import ops
+from ..functional import minimum_spanning_tree, random_spanning_tree
+from ..graph import edge_graph
+
+
+def _edges_of(tree, edge_index: Tensor) -> Tensor:
+    # By ascending index in the list, as the edges stand there.
+    edge = tree.edge.sort(1).values[:, 1:].long()
+    listed = edge_index.to(torch.int32).expand(edge.shape[0], -1, -1)
+    return listed.gather(1, edge.unsqueeze(-1).expand(-1, -1, 2))
+
+
+def mst_forward(edge_index: Tensor, edge_weight: Tensor, vertex_count: int) -> Tensor:
+    """The minimum spanning tree's edges.
+
+    Arguments:
+        edge_index: (B, E, 2) int32 or int64, expanded views welcome, or (E, 2) for all items.
+        edge_weight: (B, E), narrowed to float32; ties go to the edge listed first.
+        vertex_count: V.
+
+    Returns (B, V-1, 2) int32: edges as `edge_index` has them, in its order. (The original's order was that in which its
+    algorithm happened to find them.) Raises ValueError or TypeError naming what doesn't fit.
+
+    >>> mst_forward(torch.tensor([[[0, 1], [1, 2], [0, 2]]]), torch.tensor([[3.0, 1.0, 2.0]]), 3).tolist()
+    [[[1, 2], [0, 2]]]
+    """
+    return _edges_of(minimum_spanning_tree(edge_graph(edge_index, vertex_count), edge_weight), edge_index)
+
+
+def rst_forward(edge_index: Tensor, edge_weight: Tensor, vertex_count: int) -> Tensor:
+    """A random spanning tree's edges; arguments and result as for `mst_forward`.
+
+    Cheap edges are likelier, see `treescan.random_spanning_tree`. The seed is drawn from torch's default generator, so
+    `torch.manual_seed` makes it repeat.
+    """
+    seed = int(torch.randint(2**63 - 1, ()))
+    return _edges_of(random_spanning_tree(edge_graph(edge_index, vertex_count), edge_weight, seed=seed), edge_index)
+
+
+def bfs_forward(edges: Tensor, max_adj: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Breadth-first order of trees from vertex 0, neighbours in the order in which their edges are listed.
+
+    Arguments:
+        edges: (B, V-1, 2) int32 or int64.
+        max_adj: the width of the table of children, at least the largest degree.
+
+    Returns int32 `sorted_index` (B, V), the vertex at each position; `sorted_parent` (B, V), the position of its
+    parent; `sorted_child` (B, V, max_adj), the positions of its children, padded with 0.
+
+    >>> [part.tolist() for part in bfs_forward(torch.tensor([[[0, 2], [0, 1]]]), 2)]
+    [[[0, 2, 1]], [[0, 0, 0]], [[[1, 2], [0, 0], [0, 0]]]]
+    """
+    if not isinstance(edges, Tensor) or edges.ndim != 3 or edges.shape[2] != 2:
+        raise ValueError(f"edges must have shape (B, V-1, 2), got {tuple(getattr(edges, 'shape', ()))}")
+    root = torch.zeros(1, dtype=torch.int32)
+    parent, order, _, _ = ops.tree_from_edges(edges, root, True)
+    batch, vertices = order.shape
+    position = torch.empty_like(order).scatter_(1, order.long(), torch.arange(vertices, dtype=torch.int32).expand_as(order))
+    sorted_parent = position.gather(1, parent.gather(1, order.long()).long())
+    degree = torch.zeros(batch, vertices, dtype=torch.int64)
+    degree.scatter_add_(1, edges.flatten(1).long(), torch.ones(batch, 2 * (vertices - 1), dtype=torch.int64))
+    if degree.numel() and degree.max() > max_adj:
+        raise ValueError(f"max_adj must be at least the largest degree, {degree.max().item()}, got {max_adj}")
+    child = torch.arange(vertices).expand(batch, -1)[:, 1:]
+    above = sorted_parent[:, 1:].long()
+    # Siblings stand together: a child's place among them is its distance from the first.
+    first = torch.full((batch, vertices), vertices).scatter_reduce_(1, above, child, "amin")
+    sorted_child = torch.zeros(batch, vertices * max_adj, dtype=torch.int32)
+    sorted_child.scatter_(1, above * max_adj + child - first.gather(1, above), child.to(torch.int32))
+    return order, sorted_parent, sorted_child.view(batch, vertices, max_adj)
+
+
+def check_sorted(feature: Tensor, edge_weight: Tensor, sorted_index: Tensor, sorted_parent: Tensor) -> None:
+    """What the refine functions have in common; the order itself is checked by the scan."""
+    if feature.ndim != 3:
+        raise ValueError(f"feature must have shape (B, C, V), got {tuple(feature.shape)}")
+    if edge_weight.shape != feature.shape:
+        raise ValueError(f"edge_weight must have feature's shape {tuple(feature.shape)}, got {tuple(edge_weight.shape)}")
+    shape = (feature.shape[0], feature.shape[2])
+    for name, values in (("sorted_index", sorted_index), ("sorted_parent", sorted_parent)):
+        if tuple(values.shape) != shape:
+            raise ValueError(f"{name} must have shape {shape}, got {tuple(values.shape)}")
+        if values.dtype not in (torch.int32, torch.int64):
+            raise TypeError(f"{name} must be int32 or int64, got {values.dtype}")
+        if values.numel() and (values.min() < 0 or values.max() >= shape[1]):
+            raise ValueError(f"{name} must hold numbers in [0, {shape[1]}), got {values.min().item()} to "
+                             f"{values.max().item()}")
+
+
+def parents_of(sorted_index: Tensor, sorted_parent: Tensor) -> tuple[Tensor, Tensor]:
+    """The parent array and the order, both (B, V) int32, of a tree by positions."""
+    index = sorted_index.long()
+    parent = torch.zeros_like(index).scatter(1, index, index.gather(1, sorted_parent.long()))
+    return parent.to(torch.int32), sorted_index.to(torch.int32)
+
+
+def to_vertices(values: Tensor, sorted_index: Tensor) -> Tensor:
+    """(B, C, V) by position to by vertex."""
+    index = sorted_index.long().unsqueeze(1).expand_as(values)
+    return torch.empty_like(values, memory_format=torch.contiguous_format).scatter_(2, index, values)
+
+
+def to_positions(values: Tensor, sorted_index: Tensor) -> Tensor:
+    """(B, C, V) by vertex to by position."""
+    return values.gather(2, sorted_index.long().unsqueeze(1).expand_as(values))

@@ -1,0 +1,36 @@
+"""The language extension: trees of tokens, and scans from the leaves to the root.
+
+Conventions as in `treescan.compat.tree_scan`, without edge coefficients.
+"""
+
+from torch import Tensor
+
+from .. import ops
+from . import _sorted
+from ._sorted import check_sorted, mst_forward, parents_of, rst_forward, to_positions, to_vertices
+
+__all__ = ["bfs_forward", "mst_forward", "rst_forward", "tree_scan_refine_backward_feature", "tree_scan_refine_forward"]
+
+
+def bfs_forward(edges: Tensor, max_adj: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """As the vision extension's, with `sorted_child` once more in the fourth place."""
+    sorted_index, sorted_parent, sorted_child = _sorted.bfs_forward(edges, max_adj)
+    return sorted_index, sorted_parent, sorted_child, sorted_child
+
+
+def tree_scan_refine_forward(feature: Tensor, edge_weight: Tensor, sorted_index: Tensor, sorted_parent: Tensor,
+                             sorted_child: Tensor) -> Tensor:
+    """out[v] = x[v] + Σ_{c: p(c)=v} w[c] out[c], (B, C, V) by vertex; edge_weight (B, C, V) by position."""
+    check_sorted(feature, edge_weight, sorted_index, sorted_parent)
+    return ops.scan(feature, to_vertices(edge_weight, sorted_index), *parents_of(sorted_index, sorted_parent), "up")
+
+
+def tree_scan_refine_backward_feature(out: Tensor, edge_weight: Tensor, sorted_index: Tensor, sorted_parent: Tensor,
+                                      sorted_child: Tensor, grad_out: Tensor) -> tuple[Tensor, Tensor]:
+    """The gradients of feature, by vertex, and of edge_weight, by position: G = down(grad_out), out[v] G[parent of v]."""
+    check_sorted(out, edge_weight, sorted_index, sorted_parent)
+    parent, order = parents_of(sorted_index, sorted_parent)
+    gradient = ops.scan(grad_out, to_vertices(edge_weight, sorted_index), parent, order, "down")
+    edge_gradient = to_positions(out * ops.gather_parents(gradient, parent), sorted_index)
+    edge_gradient[:, :, :1] = 0  # the root has no edge
+    return gradient, edge_gradient

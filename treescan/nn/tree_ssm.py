@@ -1,0 +1,111 @@
+"""The tree state space block of GrootV, state-dict compatible with the original."""
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ..functional import build_tree, tree_scan
+from ..tree import Tree
+
+
+def tree_scanning(x: Tensor, x_proj_weight: Tensor, dt_projs_weight: Tensor, dt_projs_bias: Tensor, A_logs: Tensor,
+                  Ds: Tensor, out_norm: nn.Module, h_norm: nn.Module, *, tree: Tree | None = None,
+                  metric: str = "cosine") -> Tensor:
+    """The input-dependent tree scan of GrootV.
+
+        (r, B, C) = W_x x,  dt = softplus(W_dt r + b_dt),  a = exp(-exp(A) dt),
+        h_n = both(dt B_n x; a_n),  y = out_norm(Σ_n C_n h_norm(h_n) + D x)
+
+    for the states n = 1..N, on the minimum spanning tree of the grid under `metric` of x itself.
+
+    Arguments:
+        x: (B, D, H, W); channels-last memory is used as it is.
+        x_proj_weight: (1, R + 2N, D); dt_projs_weight: (1, D, R); dt_projs_bias: (1, D); A_logs: (D, N); Ds: (D,).
+        out_norm, h_norm: modules over the last dimension, D.
+        tree: a Tree to scan along instead.
+
+    Returns (B, H, W, D). Raises what `tree_scan` raises. O(B D N H W); deterministic.
+
+    Source: Xiao et al., "GrootVL: Tree Topology is All You Need in State Space Model", section 3.2, algorithm 1.
+    """
+    batch, channels, height, width = x.shape
+    states, rank = A_logs.shape[1], dt_projs_weight.shape[2]
+    pixels = x.permute(0, 2, 3, 1)
+    r, b, c = (pixels @ x_proj_weight[0].T).split([rank, states, states], -1)
+    dt = F.softplus(r @ dt_projs_weight[0].T + dt_projs_bias[0])
+    if tree is None:
+        tree = build_tree(x, "grid", metric=metric)
+    # States stand beside the channels, all in channels-last memory: (B, H, W, N, D).
+    decay = torch.exp(-torch.exp(A_logs.float()).T.to(dt.dtype) * dt.unsqueeze(-2))
+    drive = (dt * pixels).unsqueeze(-2) * b.unsqueeze(-1)
+    h = tree_scan(drive.flatten(3).permute(0, 3, 1, 2), decay.flatten(3).permute(0, 3, 1, 2), tree)
+    h = h_norm(h.permute(0, 2, 3, 1).unflatten(3, (states, channels)))
+    return out_norm((h * c.unsqueeze(-1)).sum(-2) + Ds * pixels)
+
+
+class TreeSSM(nn.Module):
+    """The core of GrootV's vision block.
+
+        (u, z) = W_in x,  u = SiLU(depthwise conv(u)),  y = W_out (tree_scanning(u) SiLU(z))
+
+    Arguments:
+        d_model: channels of x.
+        d_state: N >= 1; the published models use 1.
+        ssm_ratio: inner channels D = ssm_ratio * d_model.
+        dt_rank: the rank R of the step's projection, "auto" for ceil(d_model / 16).
+        d_conv: the kernel of the depthwise convolution, odd.
+        conv_bias, bias: whether the convolution and the projections have biases.
+        dropout: on the output.
+        metric: the cost that the tree minimises.
+        dt_min, dt_max, dt_scale, dt_init_floor: the range of steps at initialisation, as in Mamba.
+
+    `forward(x, tree=None)` takes x (B, H, W, d_model) and returns the same shape; pass a Tree to share one between
+    blocks. Parameter names and shapes are those of the original, so its checkpoints load.
+
+    Raises ValueError for sizes below 1 or an even d_conv. O(B D N H W); deterministic.
+
+    >>> TreeSSM(8)(torch.zeros(1, 4, 5, 8)).shape
+    torch.Size([1, 4, 5, 8])
+
+    Source: Xiao et al., "GrootVL: Tree Topology is All You Need in State Space Model", section 3.3, figure 3.
+    """
+
+    def __init__(self, d_model: int, d_state: int = 1, ssm_ratio: float = 2.0, dt_rank: int | str = "auto",
+                 d_conv: int = 3, conv_bias: bool = False, bias: bool = False, dropout: float = 0.0,
+                 metric: str = "cosine", dt_min: float = 0.001, dt_max: float = 0.1, dt_scale: float = 1.0,
+                 dt_init_floor: float = 1e-4):
+        super().__init__()
+        for name, value in (("d_model", d_model), ("d_state", d_state), ("d_conv", d_conv)):
+            if value < 1:
+                raise ValueError(f"{name} must be at least 1, got {value}")
+        if d_conv % 2 == 0:
+            raise ValueError(f"d_conv must be odd, got {d_conv}")
+        inner = int(ssm_ratio * d_model)
+        rank = math.ceil(d_model / 16) if dt_rank == "auto" else dt_rank
+        self.metric = metric
+        self.in_proj = nn.Linear(d_model, 2 * inner, bias=bias)
+        self.conv2d = nn.Conv2d(inner, inner, d_conv, padding=d_conv // 2, groups=inner, bias=conv_bias)
+        bound = inner**-0.5
+        self.x_proj_weight = nn.Parameter(torch.empty(1, rank + 2 * d_state, inner).uniform_(-bound, bound))
+        bound = dt_scale * rank**-0.5
+        self.dt_projs_weight = nn.Parameter(torch.empty(1, inner, rank).uniform_(-bound, bound))
+        # The bias whose softplus is a step drawn log-uniformly from [dt_min, dt_max].
+        step = torch.empty(1, inner).uniform_(math.log(dt_min), math.log(dt_max)).exp().clamp(min=dt_init_floor)
+        self.dt_projs_bias = nn.Parameter(step + torch.log(-torch.expm1(-step)))
+        self.A_logs = nn.Parameter(torch.arange(1, d_state + 1, dtype=torch.float32).log().repeat(inner, 1))
+        self.Ds = nn.Parameter(torch.ones(inner))
+        self.out_norm = nn.LayerNorm(inner)
+        self.h_norm = nn.LayerNorm(inner)
+        self.out_proj = nn.Linear(inner, d_model, bias=bias)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x: Tensor, tree: Tree | None = None) -> Tensor:
+        if x.ndim != 4 or x.shape[3] != self.in_proj.in_features:
+            raise ValueError(f"x must have shape (B, H, W, {self.in_proj.in_features}), got {tuple(x.shape)}")
+        u, z = self.in_proj(x).chunk(2, -1)
+        u = F.silu(self.conv2d(u.permute(0, 3, 1, 2)))
+        y = tree_scanning(u, self.x_proj_weight, self.dt_projs_weight, self.dt_projs_bias, self.A_logs, self.Ds,
+                          self.out_norm, self.h_norm, tree=tree, metric=self.metric)
+        return self.dropout(self.out_proj(y * F.silu(z)))
