@@ -12,6 +12,7 @@
 #include <optional>
 #include <shared_mutex>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "treescan/treescan.h"
@@ -160,7 +161,7 @@ class View {
       view_.device_index = method(tensor, attributes.get_device).cast<int32_t>();
     } else {
       throw_python(PyExc_ValueError, std::string(name) + " must be on the CPU or a CUDA device, got " +
-                                  text(attribute(tensor, attributes.device)));
+                                         text(attribute(tensor, attributes.device)));
     }
     const py::object dtype = attribute(tensor, attributes.dtype);
     PyObject *code = PyDict_GetItemWithError(attributes.dtypes, dtype.ptr());
@@ -172,7 +173,7 @@ class View {
     const Py_ssize_t ndim = PyTuple_Size(shape.ptr());
     if (ndim > TREESCAN_MAX_DIMS) {
       throw_python(PyExc_ValueError, std::string(name) + " must have at most " + std::to_string(TREESCAN_MAX_DIMS) +
-                                  " dimensions, got shape " + text(py::tuple(shape)));
+                                         " dimensions, got shape " + text(py::tuple(shape)));
     }
     view_.ndim = static_cast<int32_t>(ndim);
     for (Py_ssize_t i = 0; i < ndim; ++i) {
@@ -191,15 +192,18 @@ class View {
   bool present_;
 };
 
+using Sizes = std::vector<int64_t>;
+using Contexts = std::optional<std::vector<int64_t>>;
+
 // A graph from the arguments that every op on graphs has, and the memory that its description refers to.
 class GraphView {
  public:
-  GraphView(int32_t kind, const std::vector<int64_t> &sizes, std::optional<std::vector<int64_t>> context_length,
-            py::handle edges)
-      : contexts_(std::move(context_length).value_or(std::vector<int64_t>())), edges_("edge_index", edges) {
+  GraphView(int32_t kind, const Sizes &sizes, const Contexts &context_length, py::handle edges)
+      : contexts_(context_length.value_or(Sizes())), edges_("edge_index", edges) {
     if (sizes.size() != 6) {
-      throw_python(PyExc_ValueError, "sizes must hold height, width, connectivity, length, window and num_vertices, got " +
-                                  std::to_string(sizes.size()) + " numbers");
+      throw_python(PyExc_ValueError,
+                   "sizes must hold height, width, connectivity, length, window and num_vertices, got " +
+                       std::to_string(sizes.size()) + " numbers");
     }
     graph_.kind = kind;
     graph_.height = sizes[0];
@@ -246,9 +250,6 @@ class TreeOutput {
   View parent_, order_, depth_, edge_;
   treescan_tree_output output_{};
 };
-
-using Sizes = std::vector<int64_t>;
-using Contexts = std::optional<std::vector<int64_t>>;
 
 // ---- The library's functions ----
 

@@ -300,7 +300,8 @@ def test_vmap_builds_the_same_trees(name):
         assert torch.equal(actual, torch.stack(expected))
     x, weights = inputs(3, 2, 4, 6, requires_grad=False)
     scan = lambda a, b: treescan.tree_scan(a, b, graph)  # noqa: E731
-    torch.testing.assert_close(torch.func.vmap(scan)(x, weights), torch.stack([scan(*pair) for pair in zip(x, weights)]))
+    expected = torch.stack([scan(*pair) for pair in zip(x, weights)])
+    torch.testing.assert_close(torch.func.vmap(scan)(x, weights), expected)
 
 
 # ---- Compilation and export ----
@@ -327,7 +328,7 @@ def test_compile_without_a_graph_break(function, dynamic):
         actual, expected = compiled(x, weights), function(x, weights)
         assert torch.equal(actual, expected)
         grad = torch.randn_like(expected)
-        for a, b in zip(torch.autograd.grad(actual, (x, weights), grad), torch.autograd.grad(expected, (x, weights), grad)):
+        for a, b in zip(*(torch.autograd.grad(out, (x, weights), grad) for out in (actual, expected))):
             torch.testing.assert_close(a, b)
 
 
@@ -351,6 +352,16 @@ def test_compile_takes_and_returns_trees():
     out, rerooted, count = torch.compile(function, fullgraph=True, backend="aot_eager")(x, weights, tree)
     assert torch.equal(out, treescan.tree_scan(x, weights, tree.reroot(2)))
     assert isinstance(rerooted, treescan.Tree) and torch.equal(rerooted.parent, tree.reroot(2).parent) and count == 8
+
+
+@pytest.mark.parametrize("transform", ("grad", "jacfwd", "grad_of_grad", "vmap_of_grad", "vmap_of_jvp"))
+def test_compile_of_transforms(transform):
+    torch._dynamo.reset()
+    tree = tree_of(1, 4)
+    function = TRANSFORMS[transform](lambda a, b: treescan.tree_scan(a, b, tree).pow(3).sum())
+    arguments = inputs(*((3,) if "vmap" in transform else ()), 1, 2, 4, requires_grad=False)
+    compiled = torch.compile(function, fullgraph=True, backend="aot_eager")
+    torch.testing.assert_close(compiled(*arguments), function(*arguments))
 
 
 @pytest.mark.parametrize("strict", (False, True))

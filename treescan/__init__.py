@@ -2,8 +2,8 @@
 
     y = treescan.tree_scan(x, weights, graph="grid")
 
-`treescan.functional` holds the functions, `treescan.nn` modules made of them, `treescan.compat` the original extensions'
-function names, `treescan.reference` the same mathematics written plainly in torch.
+`treescan.functional` holds the functions, `treescan.nn` modules made of them, `treescan.compat` the original
+extensions' function names, `treescan.reference` the same mathematics written plainly in torch.
 """
 
 __version__ = "0.1.0"

@@ -22,8 +22,8 @@ if _loaded != __version__ or _C.version() != _C.HEADER_VERSION:
 
 
 def _lend_torch_pool() -> None:
-    # Both are part of torch's stable C interface (torch/csrc/stable/c/shim.h) and live in a library that torch._C needs,
-    # so a look-up through torch._C's own handle finds them wherever torch is installed.
+    # Both are part of torch's stable C interface (torch/csrc/stable/c/shim.h) and live in a library that torch._C
+    # needs, so a look-up through torch._C's own handle finds them wherever torch is installed.
     library = ctypes.CDLL(torch._C.__file__)
     try:
         functions = library.torch_parallel_for, library.torch_get_num_threads

@@ -229,8 +229,8 @@ def tree_scan(x: Tensor, weights: Tensor, graph: str | Graph | Tree = "grid", *,
 
     >>> x = torch.ones(1, 1, 2, 2)
     >>> tree_scan(x, torch.full_like(x, 0.5), graph="grid")
-    tensor([[[[2.2500, 1.8750],
-              [2.2500, 1.8750]]]])
+    tensor([[[[2.2500, 2.2500],
+              [1.8750, 1.8750]]]])
 
     Source: Xiao et al., "GrootVL: Tree Topology is All You Need in State Space Model", section 3.2, equations 5 to 7.
     """

@@ -148,8 +148,8 @@ class _Scan(torch.autograd.Function):
     def jvp(ctx, x_tangent, weights_tangent, *_):
         # As in forward: stay differentiable for torch.func's levels below, but without this level's own tangents.
         with forward_ad._set_fwd_grad_enabled(True):
-            x, weights, parent, order = (forward_ad.unpack_dual(tensor).primal for tensor in ctx.saved_tensors)
-            return _tangent(x_tangent, weights_tangent, x, weights, parent, order, ctx.direction)
+            saved = (forward_ad.unpack_dual(tensor, level=0).primal for tensor in ctx.saved_tensors)
+            return _tangent(x_tangent, weights_tangent, *saved, ctx.direction)
 
 
 def _tangent(dx, dw, x, weights, parent, order, direction):
@@ -178,7 +178,10 @@ def _tangent(dx, dw, x, weights, parent, order, direction):
 def _is_differentiated(*tensors: Tensor) -> bool:
     if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors):
         return True
-    return any(forward_ad.unpack_dual(tensor).tangent is not None for tensor in tensors)
+    if forward_ad._current_level < 0 and not torch._C._are_functorch_transforms_active():
+        return False  # the common case, and much cheaper to see
+    # At the level given: under torch.compile forward_ad doesn't know that torch.func has entered one.
+    return any(forward_ad.unpack_dual(tensor, level=0).tangent is not None for tensor in tensors)
 
 
 def _scan_autograd(x, weights, parent, order, direction):

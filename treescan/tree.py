@@ -148,6 +148,7 @@ class Tree(NamedTuple):
             wrong = (values != right).nonzero()
             if wrong.numel():
                 at = tuple(wrong[0].tolist())
-                raise ValueError(f"{name}[{', '.join(map(str, at))}] must be {right[at].item()}, got {values[at].item()}")
+                place = ", ".join(map(str, at))
+                raise ValueError(f"{name}[{place}] must be {right[at].item()}, got {values[at].item()}")
         if self.edge is not None and not torch.equal(self.edge < 0, self.parent == vertex):
             raise ValueError("edge must be -1 at the root and the index of an edge everywhere else")

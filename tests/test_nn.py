@@ -1,0 +1,85 @@
+"""The modules: values against the reference, gradients, memory layouts, sharing a tree, states."""
+
+import pytest
+import torch
+
+import treescan
+from treescan import nn, reference
+
+
+def test_tree_scan2d_is_tree_scan():
+    x, weights, guide = (torch.rand(2, c, 4, 5) for c in (3, 3, 7))
+    module = nn.TreeScan2d("down", metric="l1", maximum=True, root=3)
+    expected = treescan.tree_scan(x, weights, direction="down", guide=guide, metric="l1", maximum=True, root=3)
+    assert torch.equal(module(x, weights, guide), expected)
+    tree = treescan.build_tree(guide, metric="l1", maximum=True, root=3)
+    assert torch.equal(module(x, weights, tree=tree), expected)
+
+
+def test_tree_filter_against_its_definition():
+    torch.manual_seed(0)
+    x, embedding = torch.rand(1, 4, 3, 4, dtype=torch.float64), torch.rand(1, 6, 3, 4, dtype=torch.float64)
+    module = nn.TreeFilter2d(groups=2, sigma=0.3)
+    y = module(x, embedding)
+    tree = treescan.build_tree(embedding, metric="l2")
+    flat = embedding.flatten(2)
+    distance = (flat - flat[..., tree.parent[0].long()]).square().unflatten(1, (2, 3)).sum(2)
+    weights = torch.exp(-distance / 0.3).repeat_interleave(2, 1)
+    total = reference.scan_by_paths(torch.ones_like(weights), weights, tree)
+    expected = reference.scan_by_paths(x.flatten(2), weights, tree) / total
+    torch.testing.assert_close(y.flatten(2), expected)
+
+
+def test_tree_filter_gradients():
+    x, embedding = (torch.rand(1, 2, 3, 3, dtype=torch.float64, requires_grad=True) for _ in range(2))
+    tree = treescan.build_tree(embedding.detach(), metric="l2")
+    module = nn.TreeFilter2d(groups=2)
+    assert torch.autograd.gradcheck(lambda x, e: module(x, e, tree=tree), (x, embedding))
+
+
+@pytest.mark.parametrize("states", [1, 3])
+def test_tree_ssm_gradients(states):
+    torch.manual_seed(0)
+    module = nn.TreeSSM(4, d_state=states).double()
+    x = torch.rand(1, 2, 3, 4, dtype=torch.float64, requires_grad=True)
+    tree = treescan.build_tree(torch.rand(1, 3, 2, 3))
+    assert torch.autograd.gradcheck(lambda x: module(x, tree), (x,))
+
+
+def test_states_add_up():
+    """Two equal states are one state with twice the read-out."""
+    torch.manual_seed(0)
+    one, two = nn.TreeSSM(8), nn.TreeSSM(8, d_state=2)
+    state = one.state_dict()
+    rank = state["dt_projs_weight"].shape[2]
+    r, b, c = state["x_proj_weight"].split([rank, 1, 1], 1)
+    two.load_state_dict({**state, "A_logs": state["A_logs"].repeat(1, 2),
+                         "x_proj_weight": torch.cat([r, b, b, c / 2, c / 2], 1)})
+    x = torch.rand(1, 4, 5, 8)
+    torch.testing.assert_close(one(x), two(x))
+
+
+def test_tree_ssm_scans_channels_last(monkeypatch):
+    """No scan in the block transposes: what it is given has channels next to each other."""
+    strides = []
+    original = nn.tree_ssm.tree_scan
+
+    def spy(x, weights, *arguments, **options):
+        strides.append((x.stride(1), weights.stride(1)))
+        return original(x, weights, *arguments, **options)
+
+    monkeypatch.setattr(nn.tree_ssm, "tree_scan", spy)
+    nn.TreeSSM(8, d_state=2)(torch.rand(1, 4, 5, 8))
+    assert strides == [(1, 1)]
+
+
+@pytest.mark.parametrize(("build", "message"), [
+    (lambda: nn.TreeSSM(0), "d_model must be at least 1, got 0"),
+    (lambda: nn.TreeSSM(4, d_conv=2), "d_conv must be odd, got 2"),
+    (lambda: nn.TreeSSM(4)(torch.zeros(1, 2, 3, 5)), r"x must have shape \(B, H, W, 4\), got \(1, 2, 3, 5\)"),
+    (lambda: nn.TreeFilter2d(sigma=0), "sigma must be > 0, got 0"),
+    (lambda: nn.TreeFilter2d(groups=3)(torch.zeros(1, 4, 2, 2)), "multiple of 3 channels, got 4"),
+])
+def test_errors(build, message):
+    with pytest.raises(ValueError, match=message):
+        build()
