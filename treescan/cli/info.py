@@ -1,0 +1,22 @@
+"""What is installed."""
+
+import json
+
+from .._native import build_info, get_num_threads
+
+HELP = "version, backends, instruction set, threads"
+DESCRIPTION = "Prints what this installation of treescan is and can do."
+EXAMPLE = "treescan info --json"
+
+
+def add_arguments(command) -> None:
+    command.add_argument("--json", action="store_true", help="as a JSON object")
+
+
+def run(options) -> None:
+    facts = {**build_info(), "threads": get_num_threads()}
+    if options.json:
+        print(json.dumps(facts, indent=2))
+    else:
+        for name, value in facts.items():
+            print(f"{name.replace('_', ' '):16} {value}")

@@ -1,0 +1,44 @@
+"""The spanning tree over the photograph."""
+
+import numpy
+
+from ..functional import build_tree
+from .picture import Progress, add_output, add_picture, figure, need, read, save_figure, shrink
+
+HELP = "draw the spanning tree over a photograph"
+DESCRIPTION = "Draws the minimum spanning tree of colour differences, coloured by the distance from the root."
+EXAMPLE = "treescan tree photo.jpg -o tree.png --size 96"
+
+
+def add_arguments(command) -> None:
+    add_picture(command)
+    add_output(command)
+    command.add_argument("--size", type=int, default=96, choices=range(2, 513), metavar="PIXELS",
+                         help="the longer side that the photograph is reduced to first, 2 to 512, so that single "
+                              "edges can be seen (default %(default)s)")
+
+
+def draw(image, path) -> None:
+    height, width = image.shape[2:]
+    tree = build_tree(image, metric="l2", root=(height // 2) * width + width // 2)
+    ends = tree.edges[0].numpy()
+    points = numpy.stack((ends % width, ends // width), -1)
+    depth = tree.depth[0].numpy()[ends[:, 1]]
+    side = 10 / max(height, width)
+    drawn = figure(max(width * side, 2), max(height * side, 2))
+    axes = drawn.add_subplot()
+    axes.imshow(image[0].permute(1, 2, 0).numpy(), alpha=0.55)
+    lines = need("matplotlib.collections").LineCollection(points, array=depth, cmap="plasma",
+                                                          linewidths=max(0.4, 200 * side / 6), capstyle="round")
+    axes.add_collection(lines)
+    axes.set_axis_off()
+    save_figure(drawn, path, dpi=150)
+
+
+def run(options) -> None:
+    with Progress("reading", "drawing") as progress:
+        image = progress.run("reading", read, options.picture)
+        small = shrink(image, options.size)
+        progress.run("drawing", draw, small, options.output)
+    reduced = "" if small is image else f" (reduced from {image.shape[3]} x {image.shape[2]})"
+    print(f"{options.output}: the tree of {small.shape[3]} x {small.shape[2]} pixels{reduced}")
