@@ -1,0 +1,85 @@
+"""Who may include and import what (docs/design.md)."""
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+PACKAGE = ROOT / "treescan"
+
+
+def includes(path):
+    return re.findall(r'^\s*#\s*include\s*[<"]([^>"]+)[>"]', path.read_text(), re.MULTILINE)
+
+
+def sources(folder, *patterns):
+    found = [path for pattern in patterns for path in (ROOT / folder).rglob(pattern)]
+    assert found
+    return found
+
+
+def imports(path):
+    """Absolute names of all modules that a file of the package imports."""
+    package = path.relative_to(ROOT).with_suffix("").parts[:-1]
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = package[:len(package) - node.level + 1] if node.level else ()
+            module = ".".join((*base, *(node.module or "").split("."))).strip(".")
+            yield module
+            yield from (f"{module}.{alias.name}" for alias in node.names)
+
+
+def test_c_header_is_alone():
+    assert includes(ROOT / "cpp/include/treescan/treescan.h") == ["stdint.h"]
+
+
+def test_no_framework_below_the_package():
+    for path in sources("cpp", "*.h", "*.hpp", "*.cpp") + sources("python", "*.cpp"):
+        for name in includes(path):
+            assert not re.match(r"(torch|ATen|c10|cuda)", name), f"{path}: {name}"
+            if "cpp" in path.relative_to(ROOT).parts:
+                assert not re.match(r"(Python\.h|pybind11)", name), f"{path}: {name}"
+
+
+def test_binding_sees_the_c_interface_only():
+    for path in sources("python", "*.cpp"):
+        assert {name for name in includes(path) if "/" in name or name.endswith(".h")} <= {
+            "treescan/treescan.h", "pybind11/pybind11.h", "pybind11/stl.h"}
+
+
+def test_shared_sources_do_not_know_a_backend():
+    for path in sources("cpp/src", "*.h", "*.cpp"):
+        if path.parent.name != "cpu" and path.name != "abi.cpp":
+            assert not [name for name in includes(path) if name.startswith("cpu/")], path
+
+
+@pytest.mark.parametrize(("files", "forbidden"), [
+    (["graph.py"], ["_native", "ops", "tree", "functional", "nn", "compat", "cli", "reference"]),
+    (["ops.py"], ["tree", "functional", "nn", "compat", "cli", "reference"]),
+    (["tree.py"], ["functional", "nn", "compat", "cli", "reference"]),
+    (["functional.py"], ["nn", "compat", "cli", "reference"]),
+    (["nn/*.py"], ["compat", "cli", "reference"]),
+    (["compat/*.py"], ["nn", "cli", "reference"]),
+    (["reference/*.py"], ["_native", "ops", "tree", "functional", "nn", "compat", "cli"]),
+])
+def test_layers_of_the_package(files, forbidden):
+    for pattern in files:
+        paths = list(PACKAGE.glob(pattern))
+        assert paths
+        for path in paths:
+            for name in imports(path):
+                assert not any(name == f"treescan.{layer}" or name.startswith(f"treescan.{layer}.") for layer in forbidden), (
+                    f"{path.relative_to(ROOT)} imports {name}")
+
+
+def test_one_module_loads_the_native_code():
+    for path in PACKAGE.rglob("*.py"):
+        if any(name.endswith("._C") and not name.startswith("torch") for name in imports(path)):
+            assert path.name in ("_native.py", "ops.py"), path
+    for folder in ("tests", "bench"):
+        for path in (ROOT / folder).rglob("*.py"):
+            assert not any(re.search(r"treescan\.(_native|_C)", name) for name in imports(path)), path
