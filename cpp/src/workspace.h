@@ -43,6 +43,48 @@ inline Block allocate(int64_t bytes) {
   return Block(::operator new(static_cast<size_t>(bytes > 0 ? bytes : 64), std::align_val_t{64}));
 }
 
+// The library's own scratch memory: each calling thread keeps its last block, up to 32 MiB, since the system would hand out
+// a fresh one page by page on every call.
+class OwnScratch {
+ public:
+  explicit OwnScratch(int64_t bytes) : kept_(slot()) {
+    if (kept_.busy || bytes > most_kept) {
+      block_ = allocate(bytes);
+      return;
+    }
+    if (kept_.size < bytes) {
+      kept_.block.reset();
+      kept_.size = 0;
+      kept_.block = allocate(bytes);
+      kept_.size = bytes;
+    }
+    kept_.busy = borrowed_ = true;
+  }
+  ~OwnScratch() {
+    if (borrowed_) kept_.busy = false;
+  }
+  OwnScratch(const OwnScratch &) = delete;
+  OwnScratch &operator=(const OwnScratch &) = delete;
+
+  void *get() const { return borrowed_ ? kept_.block.get() : block_.get(); }
+
+ private:
+  struct Kept {
+    Block block;
+    int64_t size = 0;
+    bool busy = false;
+  };
+  static Kept &slot() {
+    static thread_local Kept kept;
+    return kept;
+  }
+  static constexpr int64_t most_kept = int64_t{32} << 20;
+
+  Kept &kept_;
+  Block block_;
+  bool borrowed_ = false;
+};
+
 // Runs body(carver) on scratch memory that `layout(carver)` describes, following the protocol of treescan.h.
 template <class Layout, class Body>
 void with_scratch(treescan_workspace *workspace, Layout &&layout, Body &&body) {
@@ -50,8 +92,8 @@ void with_scratch(treescan_workspace *workspace, Layout &&layout, Body &&body) {
   layout(measure);
   const int64_t needed = measure.used();
   if (!workspace) {
-    const Block block = allocate(needed);
-    Carver carver(block.get());
+    const OwnScratch scratch(needed);
+    Carver carver(scratch.get());
     body(carver);
     return;
   }

@@ -286,7 +286,7 @@ void in_every_setting(Call &&call, Outputs &...outputs) {
     once(nullptr, std::to_string(threads) + " threads");
     // The size query writes nothing; memory of exactly that size, full of garbage, is enough.
     (outputs.wipe(), ...);
-    treescan_workspace workspace{nullptr, -1};
+    treescan_workspace workspace{nullptr, 0};
     if (call(&workspace) != TREESCAN_OK) report(__FILE__, __LINE__, "size query: ", treescan_last_error());
     if (!(outputs.untouched() && ...)) report(__FILE__, __LINE__, "size query: wrote to an output");
     if (workspace.size < 0) report(__FILE__, __LINE__, "size query: got ", workspace.size);

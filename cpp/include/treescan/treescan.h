@@ -5,8 +5,10 @@
  *  - Memory is the caller's. A treescan_tensor is a view: it owns nothing and is never kept after the call.
  *  - Every call returns a treescan_status. On anything but TREESCAN_OK, treescan_last_error() holds a sentence that
  *    names the argument, what was expected and what came; outputs are then unspecified.
- *  - All arguments are checked before anything is written. The library never prints, exits or throws.
- *  - Scratch memory: pass NULL as `workspace` and the library allocates; pass one whose `data` is NULL and the call
+ *  - Shapes and options are checked before anything is written, indices before they are followed. The library never
+ *    prints, exits or throws.
+ *  - Scratch memory: pass NULL as `workspace` and the library allocates (each calling thread keeps up to
+ *    32 MiB of it for the next call); pass one whose `data` is NULL and the call
  *    checks its arguments, writes the bytes it needs into `size` and does nothing else; pass memory and it is used.
  *  - `stream` is the CUDA stream to run on. It must be NULL for tensors in CPU memory.
  *  - Results are the same to the last bit for every number of threads and every instruction set.
@@ -182,7 +184,7 @@ TREESCAN_API treescan_status treescan_edge_weights(const treescan_graph *graph, 
  * -0 equals +0, NaN comes after +inf (after every number, for a maximum tree too).
  *   cost  (B, E) float32
  *   root  (B|1,) int32
- * Time O(B E) expected, plus a radix sort. Fails with TREESCAN_DISCONNECTED if there is no spanning tree. */
+ * Time O(B E) but for the near-constant factor of union-find. Fails with TREESCAN_DISCONNECTED if there is no spanning tree. */
 TREESCAN_API treescan_status treescan_minimum_spanning_tree(const treescan_graph *graph, const treescan_tensor *cost,
                                                             int32_t maximum, const treescan_tensor *root,
                                                             const treescan_tree_output *tree,

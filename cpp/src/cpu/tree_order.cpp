@@ -17,6 +17,21 @@ void RootedTree::carve(Carver &carver, int64_t vertices) {
   neighbours = carver.take<Neighbour>(2 * vertices);
 }
 
+namespace {
+
+// Grids and token windows have a handful of children each, and often in order.
+void sort_siblings(int32_t *first, int32_t *last) {
+  constexpr int64_t handful = 8;
+  if (last - first > handful) {
+    std::sort(first, last);
+    return;
+  }
+  for (int32_t *i = first + 1; i < last; ++i)
+    for (int32_t *j = i; j > first && *j < *(j - 1); --j) std::swap(*j, *(j - 1));
+}
+
+}  // namespace
+
 int64_t root_tree(RootedTree &tree, int32_t root, int32_t sibling_order) {
   const int64_t vertices = tree.num_vertices;
   const int64_t count = vertices - 1;
@@ -53,8 +68,7 @@ int64_t root_tree(RootedTree &tree, int32_t root, int32_t sibling_order) {
       tree.edge[n.vertex] = n.edge;
       tree.order[reached++] = n.vertex;
     }
-    if (sibling_order == TREESCAN_BY_VERTEX && reached - first_child > 1)
-      std::sort(tree.order + first_child, tree.order + reached);
+    if (sibling_order == TREESCAN_BY_VERTEX) sort_siblings(tree.order + first_child, tree.order + reached);
   }
   return reached;
 }
