@@ -45,16 +45,12 @@ def _define(schema: str, allocate, fill, differentiable: bool = False):
         fill(outputs, *arguments)
         return outputs
 
-    def constant(*arguments):
-        # Trees, and the costs that pick them, are constants to autograd.
-        with torch._C._AutoDispatchBelowAutograd():
-            return op(*arguments)
-
     name = schema.partition("(")[0]
     _library.define(schema, tags=(torch.Tag.pt2_compliant_tag,))
     _library.impl(name, kernel, "CPU")
     if not differentiable:
-        _library.impl(name, constant, "Autograd")
+        # Trees, and the costs that pick them, are constants to autograd.
+        _library.impl(name, torch.library.fallthrough_kernel, "Autograd")
     torch.library.register_fake(f"treescan::{name}", allocate, lib=_library)
     op = getattr(torch.ops.treescan, name).default
     return op
