@@ -95,7 +95,9 @@ inline Tree minimum_spanning_tree(int32_t vertices, const Edges &edges, const st
 inline double metric(int32_t kind, const std::vector<double> &a, const std::vector<double> &b) {
   double sum = 0, aa = 0, bb = 0;
   for (size_t i = 0; i < a.size(); ++i) {
-    sum += kind == TREESCAN_L1 ? std::fabs(a[i] - b[i]) : kind == TREESCAN_L2 ? (a[i] - b[i]) * (a[i] - b[i]) : a[i] * b[i];
+    sum += kind == TREESCAN_L1   ? std::fabs(a[i] - b[i])
+           : kind == TREESCAN_L2 ? (a[i] - b[i]) * (a[i] - b[i])
+                                 : a[i] * b[i];
     aa += a[i] * a[i];
     bb += b[i] * b[i];
   }
@@ -116,7 +118,8 @@ inline std::vector<double> scan(int32_t direction, const std::vector<double> &pa
   if (gradients) *gradients = {std::vector<double>(n, 0), std::vector<double>(n, 0)};
   const auto above = [&](size_t v) {  // v and all its ancestors
     std::vector<size_t> list{v};
-    while (static_cast<size_t>(parent[list.back()]) != list.back()) list.push_back(static_cast<size_t>(parent[list.back()]));
+    while (static_cast<size_t>(parent[list.back()]) != list.back())
+      list.push_back(static_cast<size_t>(parent[list.back()]));
     return list;
   };
   for (size_t i = 0; i < n; ++i)

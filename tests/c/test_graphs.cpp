@@ -73,16 +73,17 @@ void check_layouts() {
     for (const int64_t c : {1, 5, 17}) {
       const treescan::graph graph = treescan::grid(h, w, 8);
       check_edge_weights<T>(graph, {b, c, v}, {}, 1);
-      check_edge_weights<T>(graph, {b, c, v}, {c * v, 1, c}, 2);            // channels last
-      check_edge_weights<T>(graph, {b, c, v}, {c * v + 9, 1, c + 3}, 3);    // and padded
-      check_edge_weights<T>(graph, {b, c, v}, {0, v, 1}, 4);                // one item for all
-      check_edge_weights<T>(graph, {b, c, v}, {c * v, -v, -1}, 5);          // backwards
+      check_edge_weights<T>(graph, {b, c, v}, {c * v, 1, c}, 2);          // channels last
+      check_edge_weights<T>(graph, {b, c, v}, {c * v + 9, 1, c + 3}, 3);  // and padded
+      check_edge_weights<T>(graph, {b, c, v}, {0, v, 1}, 4);              // one item for all
+      check_edge_weights<T>(graph, {b, c, v}, {c * v, -v, -1}, 5);        // backwards
       check_edge_weights<T>(graph, {b, c, h, w}, {}, 6);
-      check_edge_weights<T>(graph, {b, c, h, w}, {c * v, 1, w * c, c}, 7);  // channels last
+      check_edge_weights<T>(graph, {b, c, h, w}, {c * v, 1, w * c, c}, 7);                          // channels last
       check_edge_weights<T>(graph, {b, c, h, w}, {c * h * (w + 2) + 1, h * (w + 2), w + 2, 1}, 8);  // padded rows
-      check_edge_weights<T>(graph, {b, c, h, w}, {c * (w + 2) * h, 1, c * (w + 2), c}, 9);  // padded rows, channels last
-      check_edge_weights<T>(graph, {b, c, h, w}, {c * v, v, 1, h}, 10);     // transposed
-      check_edge_weights<T>(graph, {b, c, h, w}, {1, 0, 0, 0}, 11);         // expanded from one number
+      check_edge_weights<T>(graph, {b, c, h, w}, {c * (w + 2) * h, 1, c * (w + 2), c},
+                            9);                                          // padded rows, channels last
+      check_edge_weights<T>(graph, {b, c, h, w}, {c * v, v, 1, h}, 10);  // transposed
+      check_edge_weights<T>(graph, {b, c, h, w}, {1, 0, 0, 0}, 11);      // expanded from one number
     }
 }
 
@@ -116,10 +117,12 @@ TEST(chains) {
 
 TEST(edge_lists) {
   const naive::Edges edges{{3, 0}, {1, 1}, {0, 2}, {2, 1}, {2, 1}};
-  const Array<int32_t> narrow = std::move(
-      Array<int32_t>({5, 2}, {1, 7}).fill([&](int64_t i) { return edges[static_cast<size_t>(i / 2)][static_cast<size_t>(i % 2)]; }));
-  const Array<int64_t> wide = std::move(
-      Array<int64_t>({5, 2}, {-3, 1}).fill([&](int64_t i) { return edges[static_cast<size_t>(i / 2)][static_cast<size_t>(i % 2)]; }));
+  const Array<int32_t> narrow = std::move(Array<int32_t>({5, 2}, {1, 7}).fill([&](int64_t i) {
+    return edges[static_cast<size_t>(i / 2)][static_cast<size_t>(i % 2)];
+  }));
+  const Array<int64_t> wide = std::move(Array<int64_t>({5, 2}, {-3, 1}).fill([&](int64_t i) {
+    return edges[static_cast<size_t>(i / 2)][static_cast<size_t>(i % 2)];
+  }));
   check_graph(treescan::edge_list(narrow.view(), 4), 4, edges);
   check_graph(treescan::edge_list(wide.view(), 4), 4, edges);
   check_graph(treescan::edge_list(Array<int32_t>({0, 2}).view(), 1), 1, {});
@@ -144,8 +147,9 @@ TEST(edge_weights_of_every_graph) {
   check_edge_weights<float>(treescan::grid(3, 4), {0, 3, 12}, {}, 6);
   check_edge_weights<float>(treescan::grid(3, 4), {2, 0, 12}, {}, 7);
   const int64_t lengths[] = {2, 9, 0};
-  check_edge_weights<float>(treescan::tokens(9, 3, treescan::tensor_view(lengths, {3})), {3, 4, 9}, {}, 8,
-                            [&](int64_t item, std::array<int32_t, 2> e) { return e[1] - e[0] > 1 && e[0] < 9 - lengths[item]; });
+  check_edge_weights<float>(
+      treescan::tokens(9, 3, treescan::tensor_view(lengths, {3})), {3, 4, 9}, {}, 8,
+      [&](int64_t item, std::array<int32_t, 2> e) { return e[1] - e[0] > 1 && e[0] < 9 - lengths[item]; });
   const Array<int32_t> list = std::move(Array<int32_t>({6, 2}).fill([](int64_t i) { return i * 5 % 7; }));
   check_edge_weights<float>(treescan::edge_list(list.view(), 7), {2, 3, 7}, {}, 9);
   check_edge_weights<treescan::bfloat16>(treescan::edge_list(list.view(), 7), {2, 3, 7}, {}, 10);
@@ -160,8 +164,10 @@ TEST(edge_weights_of_a_larger_grid) {
 // Each item with its own list of edges.
 TEST(edge_weights_of_batched_lists) {
   const Array<int64_t> list = std::move(Array<int64_t>({2, 4, 2}).fill([](int64_t i) { return (i + i / 8) % 5; }));
-  const Array<double> x = std::move(Array<double>({2, 1, 5}).fill([](int64_t i) { return static_cast<double>(i * i); }));
-  const std::vector<float> cost = treescan::edge_weights(treescan::edge_list(list.view(), 5), x.view(), treescan::metric::l1);
+  const Array<double> x =
+      std::move(Array<double>({2, 1, 5}).fill([](int64_t i) { return static_cast<double>(i * i); }));
+  const std::vector<float> cost =
+      treescan::edge_weights(treescan::edge_list(list.view(), 5), x.view(), treescan::metric::l1);
   for (int64_t item = 0; item < 2; ++item)
     for (int64_t e = 0; e < 4; ++e) {
       const int64_t a = list[item * 8 + e * 2], b = list[item * 8 + e * 2 + 1];

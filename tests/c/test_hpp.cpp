@@ -65,7 +65,8 @@ TEST(an_image_from_end_to_end) {
   CHECK(tree.edge == (std::vector<int32_t>{-1, 1, 4, 0, 5, 2}));
   const std::vector<float> weights(12, 1.0f);
   std::vector<float> y(12), grad_x(12), grad_weights(12);
-  const treescan::tensor_view w(weights.data(), {1, channels, height, width}), out(y.data(), {1, channels, height, width});
+  const treescan::tensor_view w(weights.data(), {1, channels, height, width}),
+      out(y.data(), {1, channels, height, width});
   treescan::scan(treescan::direction::both, tree, x, w, out);
   for (size_t i = 0; i < 12; ++i) EQUAL(y[i], i < 6 ? 11.0f : 30.0f);
   treescan::scan_backward(treescan::direction::both, tree, x, w, w, {grad_x.data(), {1, channels, height, width}},
@@ -84,7 +85,8 @@ TEST(trees) {
   CHECK(treescan::minimum_spanning_tree(triangle, view).parent == (std::vector<int32_t>{0, 2, 0}));
   CHECK(treescan::minimum_spanning_tree(triangle, view, {1}).parent == (std::vector<int32_t>{2, 1, 1}));
   CHECK(treescan::minimum_spanning_tree(triangle, view, {0}, true).parent == (std::vector<int32_t>{0, 0, 0}));
-  CHECK(treescan::random_spanning_tree(triangle, view, 5).parent == treescan::random_spanning_tree(triangle, view, 5).parent);
+  CHECK(treescan::random_spanning_tree(triangle, view, 5).parent ==
+        treescan::random_spanning_tree(triangle, view, 5).parent);
   const int32_t star[] = {2, 1, 2, 0, 2, 3};
   const treescan::tree by_vertex = treescan::tree_from_edges({star, {1, 3, 2}}, {2});
   CHECK(by_vertex.order == (std::vector<int32_t>{2, 0, 1, 3}));

@@ -130,7 +130,8 @@ TEST(a_lent_parallel_for) {
     ++static_cast<Lent *>(context)->calls;
     for (int64_t i = count; i-- > 0;) body(task, i);
   };
-  for (const treescan_parallel_for parallel_for : {treescan_parallel_for{on_threads}, treescan_parallel_for{backwards}}) {
+  for (const treescan_parallel_for parallel_for :
+       {treescan_parallel_for{on_threads}, treescan_parallel_for{backwards}}) {
     SUCCEEDS(treescan_set_parallel_for(parallel_for, &lent));
     CHECK(Work(1).run() == expected);
     CHECK(lent.calls > 0);

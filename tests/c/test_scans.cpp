@@ -31,18 +31,17 @@ const std::vector<Strides> layouts = {
     }};
 
 // For inputs only: one number, one channel or one item for all.
-const std::vector<Strides> expansions = {
-    [](const Shape &s) { return Shape(s.size(), 0); },
-    [](const Shape &s) {
-      Shape strides = testing::dense_strides(s);
-      strides[1] = 0;
-      return strides;
-    },
-    [](const Shape &s) {
-      Shape strides = testing::dense_strides(s);
-      strides[0] = 0;
-      return strides;
-    }};
+const std::vector<Strides> expansions = {[](const Shape &s) { return Shape(s.size(), 0); },
+                                         [](const Shape &s) {
+                                           Shape strides = testing::dense_strides(s);
+                                           strides[1] = 0;
+                                           return strides;
+                                         },
+                                         [](const Shape &s) {
+                                           Shape strides = testing::dense_strides(s);
+                                           strides[0] = 0;
+                                           return strides;
+                                         }};
 
 // A random tree with vertices numbered at random; sometimes shallow, sometimes deep.
 struct RandomTrees {
@@ -81,15 +80,22 @@ struct Scan {
 
   Scan(const Shape &shape, const RandomTrees &tree, const Strides &in, const Strides &factor, const Strides &out,
        std::mt19937 &generator)
-      : sizes(shape), trees(tree), x(shape, in(shape)), weights(shape, factor(shape)), grad_y(shape, in(shape)),
-        y(shape, out(shape)), grad_x(shape, out(shape)), grad_weights(shape, out(shape)) {
+      : sizes(shape),
+        trees(tree),
+        x(shape, in(shape)),
+        weights(shape, factor(shape)),
+        grad_y(shape, in(shape)),
+        y(shape, out(shape)),
+        grad_x(shape, out(shape)),
+        grad_weights(shape, out(shape)) {
     x.random(generator, -1, 1);
     weights.random(generator, -0.9, 0.9);
     grad_y.random(generator, -1, 1);
   }
 
   treescan_status forward(int32_t direction, treescan_workspace *workspace = nullptr) {
-    const treescan::tensor_view p = trees.parent.view(), o = trees.order.view(), a = x.view(), w = weights.view(), b = y.view();
+    const treescan::tensor_view p = trees.parent.view(), o = trees.order.view(), a = x.view(), w = weights.view(),
+                                b = y.view();
     return treescan_scan(direction, &p, &o, &a, &w, &b, workspace, nullptr);
   }
 
@@ -103,19 +109,22 @@ struct Scan {
     const int64_t channels = sizes[1];
     const int64_t vertices = sizes.size() == 3 ? sizes[2] : sizes[2] * sizes[3];
     const int64_t shared = trees.parent.sizes()[0] == 1;
-    const std::vector<double> parents = trees.parent.values(), xs = x.values(), ws = weights.values(), gs = grad_y.values();
+    const std::vector<double> parents = trees.parent.values(), xs = x.values(), ws = weights.values(),
+                              gs = grad_y.values();
     const std::vector<double> ys = y.values(), gxs = grad_x.values(), gws = grad_weights.values();
     for (int64_t i = 0; i < sizes[0] * channels; ++i) {
       naive::Gradients gradients;
       const std::vector<double> parent = channel(parents, shared ? 0 : i / channels, vertices);
-      const std::vector<double> expected = naive::scan(direction, parent, channel(xs, i, vertices), channel(ws, i, vertices),
-                                                       channel(gs, i, vertices), &gradients);
+      const std::vector<double> expected = naive::scan(direction, parent, channel(xs, i, vertices),
+                                                       channel(ws, i, vertices), channel(gs, i, vertices), &gradients);
       CHECK(testing::close<T>(channel(ys, i, vertices), expected, 4), "y, channel ", i, ", direction ", direction);
-      CHECK(testing::close<T>(channel(gxs, i, vertices), gradients.x, 4), "grad_x, channel ", i, ", direction ", direction);
+      CHECK(testing::close<T>(channel(gxs, i, vertices), gradients.x, 4), "grad_x, channel ", i, ", direction ",
+            direction);
       CHECK(testing::close<T>(channel(gws, i, vertices), gradients.weights, 8), "grad_weights, channel ", i,
             ", direction ", direction);
       for (int64_t v = 0; v < vertices; ++v)
-        if (static_cast<int64_t>(parent[static_cast<size_t>(v)]) == v) EQUAL(channel(gws, i, vertices)[static_cast<size_t>(v)], 0.0);
+        if (static_cast<int64_t>(parent[static_cast<size_t>(v)]) == v)
+          EQUAL(channel(gws, i, vertices)[static_cast<size_t>(v)], 0.0);
     }
   }
 
@@ -277,7 +286,8 @@ TEST(one_array_twice) {
   const int32_t parent[] = {0, 0, 1}, order[] = {0, 1, 2};
   const double x[] = {0.5, 2, 3};
   double y[3];
-  treescan::scan(treescan::direction::up, {parent, {1, 3}}, {order, {1, 3}}, {x, {1, 1, 3}}, {x, {1, 1, 3}}, {y, {1, 1, 3}});
+  treescan::scan(treescan::direction::up, {parent, {1, 3}}, {order, {1, 3}}, {x, {1, 1, 3}}, {x, {1, 1, 3}},
+                 {y, {1, 1, 3}});
   CHECK(y[2] == 3 && y[1] == 2 + 3 * 3 && y[0] == 0.5 + 2 * 11);
 }
 
@@ -311,13 +321,15 @@ TEST(a_larger_grid) {
       for (int64_t v = 0; v < vertices; ++v) up[static_cast<size_t>(v)] = testing::value_of(x[i * vertices + v]);
       for (int64_t k = vertices - 1; k > 0; --k) {
         const int64_t v = at(tree.order, k);
-        up[static_cast<size_t>(at(tree.parent, v))] += testing::value_of(weights[i * vertices + v]) * up[static_cast<size_t>(v)];
+        up[static_cast<size_t>(at(tree.parent, v))] +=
+            testing::value_of(weights[i * vertices + v]) * up[static_cast<size_t>(v)];
       }
       both = up;
       for (int64_t k = 1; k < vertices; ++k) {
         const int64_t v = at(tree.order, k);
         const double factor = testing::value_of(weights[i * vertices + v]);
-        both[static_cast<size_t>(v)] += factor * (both[static_cast<size_t>(at(tree.parent, v))] - factor * up[static_cast<size_t>(v)]);
+        both[static_cast<size_t>(v)] +=
+            factor * (both[static_cast<size_t>(at(tree.parent, v))] - factor * up[static_cast<size_t>(v)]);
       }
       std::vector<double> got;
       for (int64_t v = 0; v < vertices; ++v) got.push_back(testing::value_of(y[i * vertices + v]));

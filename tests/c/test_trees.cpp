@@ -13,7 +13,8 @@ struct Outputs {
   Outputs(int64_t b, int64_t v)
       : parent({b, v}), order({b, v}, {v + 3, 1}), depth({b, v}, {1, b}), edge({b, v}, {-2 * v, 2}) {}
 
-  treescan_status write(const std::function<treescan_status(const treescan_tree_output *)> &call, bool with_edge = true) {
+  treescan_status write(const std::function<treescan_status(const treescan_tree_output *)> &call,
+                        bool with_edge = true) {
     const treescan::tensor_view p = parent.view(), o = order.view(), d = depth.view(), e = edge.view();
     const treescan_tree_output output{&p, &o, &d, with_edge ? &e : nullptr};
     return call(&output);
@@ -54,8 +55,8 @@ const std::vector<Draw> draws = {
       return special[g() % 10];
     }};
 
-void check_spanning_trees(const treescan::graph &graph, const std::function<bool(int64_t, std::array<int32_t, 2>)> &has = {},
-                          int64_t batch = 3) {
+void check_spanning_trees(const treescan::graph &graph,
+                          const std::function<bool(int64_t, std::array<int32_t, 2>)> &has = {}, int64_t batch = 3) {
   const naive::Edges edges = edges_of(graph);
   const auto vertices = static_cast<int32_t>(graph.num_vertices());
   const auto count = static_cast<int64_t>(edges.size());
@@ -81,9 +82,8 @@ void check_spanning_trees(const treescan::graph &graph, const std::function<bool
           const std::vector<double> all = cost.values();
           const std::vector<double> own(all.begin() + item * count, all.begin() + (item + 1) * count);
           check_tree(outputs.item(item),
-                     naive::minimum_spanning_tree(vertices, edges, own, root[own_roots ? item : 0], maximum, [&](size_t e) {
-                       return !has || has(item, edges[e]);
-                     }));
+                     naive::minimum_spanning_tree(vertices, edges, own, root[own_roots ? item : 0], maximum,
+                                                  [&](size_t e) { return !has || has(item, edges[e]); }));
         }
       }
   }
@@ -101,8 +101,9 @@ TEST(trees_of_chains_and_tokens) {
   for (const int64_t length : {1, 2, 9}) check_spanning_trees(treescan::chain(length));
   for (const int64_t window : {1, 3, 30}) check_spanning_trees(treescan::tokens(10, window));
   const int64_t lengths[] = {4, 10, 0};
-  check_spanning_trees(treescan::tokens(10, 3, treescan::tensor_view(lengths, {3})),
-                       [&](int64_t item, std::array<int32_t, 2> e) { return e[1] - e[0] == 1 || e[0] >= 10 - lengths[item]; });
+  check_spanning_trees(
+      treescan::tokens(10, 3, treescan::tensor_view(lengths, {3})),
+      [&](int64_t item, std::array<int32_t, 2> e) { return e[1] - e[0] == 1 || e[0] >= 10 - lengths[item]; });
   check_spanning_trees(treescan::tokens(10, 3, treescan::tensor_view(lengths, {1})));
 }
 
@@ -120,9 +121,10 @@ TEST(trees_of_batched_edge_lists) {
   // Item 0 is the chain 0-1-2-3, item 1 the star around 3.
   const int32_t list[] = {0, 1, 1, 2, 2, 3, 3, 0, 3, 1, 3, 2};
   const std::vector<float> cost(6, 1.0f);
-  const treescan::tree tree =
-      treescan::minimum_spanning_tree(treescan::edge_list(treescan::tensor_view(list, {2, 3, 2}), 4), {cost.data(), {2, 3}});
-  const std::vector<int32_t> parent{0, 0, 1, 2, 0, 3, 3, 0}, edge{-1, 0, 1, 2, -1, 1, 2, 0}, depth{0, 1, 2, 3, 0, 2, 2, 1};
+  const treescan::tree tree = treescan::minimum_spanning_tree(
+      treescan::edge_list(treescan::tensor_view(list, {2, 3, 2}), 4), {cost.data(), {2, 3}});
+  const std::vector<int32_t> parent{0, 0, 1, 2, 0, 3, 3, 0}, edge{-1, 0, 1, 2, -1, 1, 2, 0},
+      depth{0, 1, 2, 3, 0, 2, 2, 1};
   CHECK(tree.parent == parent);
   CHECK(tree.edge == edge);
   CHECK(tree.depth == depth);
@@ -134,7 +136,8 @@ TEST(trees_of_an_expanded_edge_list) {
   const std::vector<float> cost(9, 1.0f);
   const treescan::graph graph = treescan::edge_list(treescan::tensor_view(list, {3, 3, 2}, {0, 2, 1}), 4);
   const treescan::tree tree = treescan::minimum_spanning_tree(graph, {cost.data(), {3, 3}}, {3});
-  for (size_t i = 0; i < tree.parent.size(); ++i) EQUAL(tree.parent[i], std::min<int32_t>(3, static_cast<int32_t>(i % 4) + 1));
+  for (size_t i = 0; i < tree.parent.size(); ++i)
+    EQUAL(tree.parent[i], std::min<int32_t>(3, static_cast<int32_t>(i % 4) + 1));
 }
 
 TEST(an_empty_batch_has_no_trees) {
@@ -209,7 +212,8 @@ TEST(random_trees_are_drawn_by_cost) {
   const auto check_counts = [&](std::map<int, int> counts, double draws_made) {
     for (int last = 0; last < 3; ++last) {  // the edge that is drawn last is left out
       const int a = (last + 1) % 3, b = (last + 2) % 3;
-      const double p = weight[a] / sum * weight[b] / (sum - weight[a]) + weight[b] / sum * weight[a] / (sum - weight[b]);
+      const double p =
+          weight[a] / sum * weight[b] / (sum - weight[a]) + weight[b] / sum * weight[a] / (sum - weight[b]);
       const double deviation = std::sqrt(draws_made * p * (1 - p));
       CHECK(std::fabs(counts[last] - draws_made * p) < 4.5 * deviation, "edge ", last, " left out ", counts[last],
             " times of ", draws_made, ", expected ", draws_made * p);
@@ -261,8 +265,8 @@ TEST(trees_from_edges) {
         std::vector<int32_t> indices(static_cast<size_t>(vertices - 1));
         std::iota(indices.begin(), indices.end(), 0);
         for (const int64_t item : {0, 1})
-          check_tree(outputs.item(item), naive::root_tree(vertices, edges[item], indices, roots[item],
-                                                          sibling_order == TREESCAN_BY_EDGE));
+          check_tree(outputs.item(item),
+                     naive::root_tree(vertices, edges[item], indices, roots[item], sibling_order == TREESCAN_BY_EDGE));
       }
   }
 }

@@ -34,21 +34,21 @@ struct Registration {
   Registration(const char *name, void (*body)()) { tests().push_back({name, body}); }
 };
 
-#define TEST(name)                                            \
-  static void name();                                         \
+#define TEST(name)                                              \
+  static void name();                                           \
   static const testing::Registration name##_entry(#name, name); \
   static void name()
 
 // The whole of a test program that includes this header once.
-#define TEST_MAIN                                                       \
-  int main() {                                                          \
-    for (const testing::Test &test : testing::tests()) {                \
-      const int before = testing::failures;                             \
-      test.body();                                                      \
-      if (testing::failures != before) std::cerr << "FAILED " << test.name << std::endl; \
-    }                                                                   \
+#define TEST_MAIN                                                                                             \
+  int main() {                                                                                                \
+    for (const testing::Test &test : testing::tests()) {                                                      \
+      const int before = testing::failures;                                                                   \
+      test.body();                                                                                            \
+      if (testing::failures != before) std::cerr << "FAILED " << test.name << std::endl;                      \
+    }                                                                                                         \
     std::cout << testing::tests().size() << " tests, " << testing::failures << " failed checks" << std::endl; \
-    return testing::failures != 0;                                      \
+    return testing::failures != 0;                                                                            \
   }
 
 template <class... Parts>
@@ -69,10 +69,10 @@ bool check_equal(const char *file, int line, const char *text, const A &a, const
 }
 #define EQUAL(a, b) testing::check_equal(__FILE__, __LINE__, #a " == " #b, a, b)
 
-#define SUCCEEDS(call)                                  \
-  do {                                                  \
-    const int32_t status_ = call;                       \
-    if (status_ != TREESCAN_OK)                         \
+#define SUCCEEDS(call)                                                                                             \
+  do {                                                                                                             \
+    const int32_t status_ = call;                                                                                  \
+    if (status_ != TREESCAN_OK)                                                                                    \
       testing::report(__FILE__, __LINE__, #call ": ", treescan_status_name(status_), ": ", treescan_last_error()); \
   } while (0)
 
@@ -299,8 +299,7 @@ void in_every_setting(Call &&call, Outputs &...outputs) {
     workspace.data = block;
     once(&workspace, "exact workspace, " + std::to_string(threads) + " threads");
     const auto canary = [](unsigned char byte) { return byte == 0xa5; };
-    if (!std::all_of(memory.data(), block, canary) ||
-        !std::all_of(block + size, memory.data() + memory.size(), canary))
+    if (!std::all_of(memory.data(), block, canary) || !std::all_of(block + size, memory.data() + memory.size(), canary))
       report(__FILE__, __LINE__, "wrote beside its workspace");
   }
   for (const std::string &set : instruction_sets()) {

@@ -1,4 +1,4 @@
-// The C++17 face of treescan.h: the same calls on views with deduced types, owning results, and exceptions for statuses.
+// The C++17 face of treescan.h: the same calls on views with deduced types, owning results, and exceptions for errors.
 //
 //   const std::vector<float> image = ...;                                   // channels x height x width
 //   const treescan::graph grid = treescan::grid(height, width);
