@@ -1,6 +1,8 @@
 """Properties that hold for every graph, tree and tensor, odd ones first."""
 
 import itertools
+import os
+import signal
 
 import pytest
 import torch
@@ -286,5 +288,25 @@ def test_same_bits_on_any_number_of_threads_and_every_run(shape):
         for threads in (1, 2, 7, None):
             treescan.set_num_threads(threads)
             assert same_bits(expected, everything(x, weights)), threads
+    finally:
+        treescan.set_num_threads(None)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+def test_calls_after_a_fork():
+    """A child has none of its parent's threads; the library's own pool starts anew there."""
+    x, weights = torch.randn(3, 40, 9, 8), torch.rand(3, 40, 9, 8)
+    try:
+        treescan.set_num_threads(3)
+        tree = treescan.build_tree(x)
+        expected = treescan.tree_scan(x, weights, tree)
+        for _ in range(5):
+            child = os.fork()
+            if child == 0:
+                signal.alarm(60)
+                same = torch.equal(treescan.tree_scan(x, weights, tree), expected)
+                os._exit(0 if same else 1)
+            assert os.waitpid(child, 0)[1] == 0
+        assert torch.equal(treescan.tree_scan(x, weights, tree), expected)
     finally:
         treescan.set_num_threads(None)

@@ -21,11 +21,6 @@ void require(const T *pointer, const char *name) {
   if (!pointer) fail(TREESCAN_INVALID_ARGUMENT, name, ": expected a pointer, got NULL");
 }
 
-void check_workspace(const treescan_workspace *workspace) {
-  if (workspace && workspace->size < 0)
-    fail(TREESCAN_INVALID_ARGUMENT, "workspace: expected size >= 0, got ", workspace->size);
-}
-
 void check_choice(int32_t value, const char *name, int32_t last) {
   if (value < 1 || value > last)
     fail(TREESCAN_INVALID_ARGUMENT, name, ": expected a number from 1 to ", last, " (see treescan.h), got ", value);
@@ -38,7 +33,7 @@ void check_batch(int64_t size, int64_t batch, const char *name) {
 }
 
 void check_graph_batch(const Graph &graph, int64_t batch) {
-  if (graph.batch != 0 && graph.batch != batch)
+  if (graph.batch >= 0 && graph.batch != batch)
     fail(TREESCAN_INVALID_ARGUMENT, "graph: its edge_index or context_length is for a batch of ", graph.batch, ", got ",
          batch, " items");
 }
@@ -68,10 +63,9 @@ void check_tree_output(const treescan_tree_output *tree, int64_t batch, int64_t 
 // x and everything of its shape, and the tree under it.
 void check_scan(int32_t direction, const treescan_tensor *parent, const treescan_tensor *order,
                 const treescan_tensor *x, std::initializer_list<std::pair<const treescan_tensor *, const char *>> alike,
-                const treescan_workspace *workspace, const void *stream) {
+                const void *stream) {
   check_choice(direction, "direction", TREESCAN_BOTH);
   check_stream(stream);
-  check_workspace(workspace);
   check_tensor(x, "x");
   if (x->ndim != 3 && x->ndim != 4)
     fail(TREESCAN_INVALID_ARGUMENT, "x: expected 3 dimensions (B, C, V) or 4 (B, C, H, W), got ", x->ndim);
@@ -183,7 +177,6 @@ treescan_status treescan_edge_weights(const treescan_graph *graph, const treesca
     const Graph resolved = resolve_graph(graph);
     check_choice(metric, "metric", TREESCAN_L1);
     check_stream(stream);
-    check_workspace(workspace);
     check_tensor(features, "features");
     if (features->ndim == 4) {
       if (resolved.kind != TREESCAN_GRID)
@@ -192,6 +185,8 @@ treescan_status treescan_edge_weights(const treescan_graph *graph, const treesca
     } else {
       check_tensor(features, "features", floating_dtypes, {any, any, resolved.num_vertices});
     }
+    if (features->sizes[1] > INT32_MAX)
+      fail(TREESCAN_TOO_LARGE, "features: expected at most ", INT32_MAX, " channels, got ", features->sizes[1]);
     check_graph_batch(resolved, features->sizes[0]);
     check_tensor(cost, "cost", {TREESCAN_FLOAT32}, {features->sizes[0], resolved.num_edges});
     check_writable(cost, "cost");
@@ -204,7 +199,6 @@ static void build_spanning_tree(const treescan_graph *graph, const treescan_tens
                                 treescan_workspace *workspace, void *stream) {
   const Graph resolved = resolve_graph(graph);
   check_stream(stream);
-  check_workspace(workspace);
   check_tensor(cost, "cost", {TREESCAN_FLOAT32}, {any, resolved.num_edges});
   const int64_t batch = cost->sizes[0];
   check_graph_batch(resolved, batch);
@@ -236,9 +230,10 @@ treescan_status treescan_tree_from_edges(const treescan_tensor *edges, const tre
                                          treescan_workspace *workspace, void *stream) {
   return guard([&] {
     check_stream(stream);
-    check_workspace(workspace);
     check_choice(sibling_order, "sibling_order", TREESCAN_BY_EDGE);
     check_tensor(edges, "edges", {TREESCAN_INT32, TREESCAN_INT64}, {any, any, 2});
+    if (edges->sizes[1] >= INT32_MAX)
+      fail(TREESCAN_TOO_LARGE, "edges: expected fewer than ", INT32_MAX, " edges, got ", edges->sizes[1]);
     check_root(root, edges->sizes[0]);
     check_tree_output(tree, edges->sizes[0], edges->sizes[1] + 1);
     tree_from_edges(*edges, *root, sibling_order, *tree, workspace);
@@ -250,7 +245,6 @@ treescan_status treescan_tree_from_parents(const treescan_tensor *parent, const 
                                            void *stream) {
   return guard([&] {
     check_stream(stream);
-    check_workspace(workspace);
     check_tensor(parent, "parent", {TREESCAN_INT32}, {any, any});
     const int64_t batch = parent->sizes[0], vertices = parent->sizes[1];
     if (vertices == 0) fail(TREESCAN_INVALID_ARGUMENT, "parent: expected at least one vertex, got none");
@@ -265,7 +259,7 @@ treescan_status treescan_scan(int32_t direction, const treescan_tensor *parent, 
                               const treescan_tensor *x, const treescan_tensor *weights, const treescan_tensor *y,
                               treescan_workspace *workspace, void *stream) {
   return guard([&] {
-    check_scan(direction, parent, order, x, {{weights, "weights"}, {y, "y"}}, workspace, stream);
+    check_scan(direction, parent, order, x, {{weights, "weights"}, {y, "y"}}, stream);
     check_writable(y, "y");
     scan(direction, *parent, *order, *x, *weights, *y, workspace);
   });
@@ -278,7 +272,7 @@ treescan_status treescan_scan_backward(int32_t direction, const treescan_tensor 
                                        void *stream) {
   return guard([&] {
     check_scan(direction, parent, order, x,
-               {{weights, "weights"}, {grad_y, "grad_y"}, {grad_x, "grad_x"}, {grad_weights, "grad_weights"}}, workspace,
+               {{weights, "weights"}, {grad_y, "grad_y"}, {grad_x, "grad_x"}, {grad_weights, "grad_weights"}},
                stream);
     check_writable(grad_x, "grad_x");
     check_writable(grad_weights, "grad_weights");

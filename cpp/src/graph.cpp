@@ -34,7 +34,7 @@ void resolve_contexts(const treescan_tensor *lengths, Graph &graph) {
   graph.longest_context = 0;
   graph.context_lengths = static_cast<const int64_t *>(lengths->data);
   graph.context_stride = lengths->sizes[0] == 1 ? 0 : lengths->strides[0];
-  graph.batch = lengths->sizes[0] == 1 ? 0 : lengths->sizes[0];
+  graph.batch = lengths->sizes[0] == 1 ? -1 : lengths->sizes[0];
   for (int64_t item = 0; item < lengths->sizes[0]; ++item) {
     const int64_t length = graph.context_lengths[item * lengths->strides[0]];
     if (length < 0 || length > graph.num_vertices)
@@ -75,6 +75,7 @@ Graph resolve_graph(const treescan_graph *description) {
         fail(TREESCAN_INVALID_ARGUMENT, "graph->connectivity: expected 4 or 8, got ", graph.connectivity);
       const int64_t h = graph.height, w = graph.width;
       graph.num_vertices = h * w;
+      if (graph.num_vertices > INT32_MAX) break;  // reported below; the edges could overflow
       graph.num_edges = (h - 1) * w + h * (w - 1) + (graph.connectivity == 8 ? 2 * (h - 1) * (w - 1) : 0);
       break;
     }

@@ -28,7 +28,7 @@ struct Graph {
   int64_t height = 0, width = 0;  // grid
   int64_t window = 1;             // tokens, chain
   int64_t num_vertices = 0, num_edges = 0;
-  int64_t batch = 0;  // batch size that the graph itself fixes, 0 if it has none
+  int64_t batch = -1;  // batch size that the graph itself fixes, -1 if it fits any
   int64_t longest_context = 0;
   const int64_t *context_lengths = nullptr;  // NULL: longest_context for every item
   int64_t context_stride = 0;

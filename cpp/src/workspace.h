@@ -1,6 +1,7 @@
 // Scratch memory of one call: measured first, then carved out of the caller's memory or the library's own.
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <cstdlib>
@@ -90,7 +91,7 @@ template <class Layout, class Body>
 void with_scratch(treescan_workspace *workspace, Layout &&layout, Body &&body) {
   Carver measure;
   layout(measure);
-  const int64_t needed = measure.used();
+  const int64_t needed = std::max<int64_t>(measure.used(), 64);  // 0 would look like a query when it is allocated
   if (!workspace) {
     const OwnScratch scratch(needed);
     Carver carver(scratch.get());

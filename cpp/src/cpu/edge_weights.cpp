@@ -203,6 +203,10 @@ void edge_weights_as(const EdgeKernels<T> &kernels, const Graph &graph, const tr
 
 void edge_weights(const Graph &graph, const treescan_tensor &features, int32_t metric, bool exponential,
                   const treescan_tensor &cost, treescan_workspace *workspace) {
+  if (cost.sizes[0] == 0 || cost.sizes[1] == 0) {  // whatever the other size is, there is nothing to walk through
+    with_scratch(workspace, [](Carver &) {}, [](Carver &) {});
+    return;
+  }
   const EdgeKernelTable &table = edge_kernel_table();
   if (features.dtype == TREESCAN_FLOAT64) {
     edge_weights_as(table.twice, graph, features, metric, exponential, cost, workspace);

@@ -66,14 +66,14 @@ Plan make_plan(const treescan_tensor &parent_view, const treescan_tensor &order_
   for (int64_t i = 0; i < vertices; ++i) {
     const int32_t v = order[i * order_stride];
     if (v < 0 || v >= vertices)
-      fail(TREESCAN_NOT_A_TREE, "order: expected vertices in [0, ", vertices, "), got ", v, " at position ", i,
+      fail(TREESCAN_INVALID_ARGUMENT, "order: expected vertices in [0, ", vertices, "), got ", v, " at position ", i,
            " of item ", item);
     if (position[v] >= 0)
       fail(TREESCAN_NOT_A_TREE, "order: expected every vertex once, got ", v, " at positions ", position[v], " and ", i,
            " of item ", item);
     const int32_t p = parent[v * parent_stride];
     if (p < 0 || p >= vertices)
-      fail(TREESCAN_NOT_A_TREE, "parent: expected vertices in [0, ", vertices, "), got ", p, " at vertex ", v,
+      fail(TREESCAN_INVALID_ARGUMENT, "parent: expected vertices in [0, ", vertices, "), got ", p, " at vertex ", v,
            " of item ", item);
     if (i == 0 && p != v)
       fail(TREESCAN_NOT_A_TREE, "order: expected the root, its own parent, first, got vertex ", v, " with parent ", p,
@@ -171,6 +171,13 @@ void for_each_tile(const treescan_tensor &parent, const treescan_tensor &order, 
   });
 }
 
+// Whether there is nothing to scan. Sizes beside the one that is 0 may be anything, so nobody computes with them.
+bool is_empty(const treescan_tensor &x) { return x.sizes[0] == 0 || x.sizes[1] == 0; }
+
+void do_nothing(treescan_workspace *workspace) {
+  with_scratch(workspace, [](Carver &) {}, [](Carver &) {});
+}
+
 bool channels_together(std::initializer_list<const treescan_tensor *> tensors) {
   return std::all_of(tensors.begin(), tensors.end(), [](const treescan_tensor *t) { return t->strides[1] == 1; });
 }
@@ -253,6 +260,7 @@ void scan_backward_as(const ScanKernels<T> &kernels, const CopyKernels &copy, in
 
 void scan(int32_t direction, const treescan_tensor &parent, const treescan_tensor &order, const treescan_tensor &x,
           const treescan_tensor &weights, const treescan_tensor &y, treescan_workspace *workspace) {
+  if (is_empty(x)) return do_nothing(workspace);
   const KernelTable &table = kernel_table();
   if (x.dtype == TREESCAN_FLOAT64) {
     scan_as(table.twice, table.copy, direction, parent, order, x, weights, y, workspace);
@@ -264,6 +272,7 @@ void scan(int32_t direction, const treescan_tensor &parent, const treescan_tenso
 void scan_backward(int32_t direction, const treescan_tensor &parent, const treescan_tensor &order,
                    const treescan_tensor &x, const treescan_tensor &weights, const treescan_tensor &grad_y,
                    const treescan_tensor &grad_x, const treescan_tensor &grad_weights, treescan_workspace *workspace) {
+  if (is_empty(x)) return do_nothing(workspace);
   const KernelTable &table = kernel_table();
   if (x.dtype == TREESCAN_FLOAT64) {
     scan_backward_as(table.twice, table.copy, direction, parent, order, x, weights, grad_y, grad_x, grad_weights,

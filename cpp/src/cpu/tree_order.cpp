@@ -147,7 +147,7 @@ int32_t edges_from_parents(const int32_t *parent, int64_t stride, int64_t item, 
   for (int64_t v = 0; v < vertices; ++v) {
     const int32_t p = parent[v * stride];
     if (p < 0 || p >= vertices)
-      fail(TREESCAN_NOT_A_TREE, "parent: expected vertices in [0, ", vertices, "), got ", p, " at vertex ", v, " of item ",
+      fail(TREESCAN_INVALID_ARGUMENT, "parent: expected vertices in [0, ", vertices, "), got ", p, " at vertex ", v, " of item ",
            item);
     if (p == v) {
       if (root >= 0)
