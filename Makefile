@@ -29,7 +29,7 @@ sanitize: $(VENV)/tools
 	PATH="$(abspath $(BIN)):$$PATH" ctest --test-dir build/sanitize --output-on-failure
 
 bench: build
-	$(BIN)/python -m bench.ratios
+	$(BIN)/python -m bench.ratios --markdown docs/performance.md
 	$(BIN)/python -m pytest bench --benchmark-only
 
 build: $(VENV)/installed

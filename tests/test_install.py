@@ -107,6 +107,13 @@ def test_folder_without_a_build_says_what_to_do(tmp_path):
     assert result.returncode != 0 and last.startswith("ImportError: ") and "make build" in last
 
 
+def test_no_torch_says_what_to_do(tmp_path):
+    result = subprocess.run([sys.executable, "-S", "-c", f"import sys; sys.path.insert(0, {str(ROOT)!r}); import treescan"],
+                            capture_output=True, text=True, cwd=tmp_path)
+    last = result.stderr.strip().splitlines()[-1]
+    assert result.returncode != 0 and last.startswith("ImportError: treescan needs torch") and "make build" in last
+
+
 def test_kernels_share_no_code(tmp_path):
     """Objects built for one instruction set hold no weak symbols, of which the linker might keep the wrong copy."""
     if not shutil.which("nm"):

@@ -8,6 +8,12 @@ extensions' function names, `treescan.reference` the same mathematics written pl
 
 __version__ = "0.1.0"
 
+try:
+    import torch as _torch  # noqa: F401
+except ImportError:
+    raise ImportError("treescan needs torch 2.10 or later: run `make build` in its source folder and use .venv/bin/python, "
+                      "or `python -m pip install torch`") from None
+
 from . import compat, nn, reference
 from ._native import build_info, get_cmake_dir, get_include_dir, get_num_threads, set_num_threads
 from .functional import build_tree, edge_weights, minimum_spanning_tree, random_spanning_tree, tree_scan
