@@ -249,8 +249,9 @@ def _new_tree(like: Tensor, batch: int, vertices: int, count: int) -> tuple[Tens
     return tuple(like.new_empty((batch, vertices), dtype=torch.int32) for _ in range(count))
 
 
-def _new_spanning_tree(cost, kind, sizes, context_length, edge_index, _, root):
-    vertices = Graph.from_arguments(kind, sizes, context_length, edge_index).num_vertices
+def _new_spanning_tree(cost, kind, sizes, context_length, edge_index, option, root):
+    height, width, _, length, _, listed = sizes
+    vertices = height * width if kind == "grid" else listed if kind == "edges" else length
     return _new_tree(cost, cost.shape[0], vertices, 4)
 
 
