@@ -6,53 +6,55 @@
 
 namespace treescan {
 
-static inline uint32_t bits_of(float value) {
+template <class To, class From>
+static inline To cast_bits(From value) {
   union {
-    float number;
-    uint32_t bits;
+    From from;
+    To to;
   } both = {value};
-  return both.bits;
+  return both.to;
 }
 
-static inline float float_of(uint32_t bits) {
-  union {
-    uint32_t bits;
-    float number;
-  } both = {bits};
-  return both.number;
-}
+// Float and Bits are float and uint32_t or vectors of them; a half's bits are the lower 16 of Bits.
 
-static inline float half_to_float(uint16_t half) {
-  const uint32_t sign = static_cast<uint32_t>(half & 0x8000u) << 16;
-  const uint32_t magnitude = half & 0x7fffu;
+template <class Float, class Bits>
+static inline Float half_to_float(Bits half) {
+  const Bits sign = (half & 0x8000u) << 16;
+  const Bits magnitude = half & 0x7fffu;
   // The exponent's bias differs by 112: a multiplication by 2^112 mends it, for subnormal numbers too.
-  const float finite = float_of(magnitude << 13) * 0x1p112f;
-  const uint32_t special = 0x7f800000u | magnitude << 13;
-  return float_of(sign | (magnitude >= 0x7c00u ? special : bits_of(finite)));
+  const Bits finite = cast_bits<Bits>(cast_bits<Float>(magnitude << 13) * 0x1p112f);
+  const Bits special = 0x7f800000u | magnitude << 13;
+  return cast_bits<Float>(sign | (magnitude >= 0x7c00u ? special : finite));
 }
 
-static inline uint16_t float_to_half(float value) {
-  const uint32_t bits = bits_of(value);
-  const uint32_t sign = bits >> 16 & 0x8000u;
-  const uint32_t magnitude = bits & 0x7fffffffu;
+template <class Bits, class Float>
+static inline Bits float_to_half(Float value) {
+  const Bits bits = cast_bits<Bits>(value);
+  const Bits sign = bits >> 16 & 0x8000u;
+  const Bits magnitude = bits & 0x7fffffffu;
   // Normal results: move the exponent's bias and round the 13 lower bits to nearest even. A carry into the exponent is
   // right, and what lies past the largest half becomes infinity.
-  const uint32_t normal = (magnitude - (112u << 23) + 0x0fffu + (magnitude >> 13 & 1u)) >> 13;
+  const Bits normal = (magnitude - (112u << 23) + 0x0fffu + (magnitude >> 13 & 1u)) >> 13;
   // Subnormal results: adding 0.5 puts the last kept bit where the hardware rounds.
-  const uint32_t subnormal = bits_of(float_of(magnitude) + 0.5f) - bits_of(0.5f);
-  uint32_t half = magnitude < (113u << 23) ? subnormal : normal;
-  half = magnitude >= 0x47800000u ? 0x7c00u : half;
-  half = magnitude > 0x7f800000u ? 0x7e00u : half;
-  return static_cast<uint16_t>(sign | half);
+  const Bits subnormal = cast_bits<Bits>(cast_bits<Float>(magnitude) + 0.5f) - 0x3f000000u;
+  const Bits infinite = Bits{} + 0x7c00u, nan = Bits{} + 0x7e00u;
+  Bits half = magnitude < (113u << 23) ? subnormal : normal;
+  half = magnitude >= 0x47800000u ? infinite : half;
+  half = magnitude > 0x7f800000u ? nan : half;
+  return sign | half;
 }
 
-static inline float bfloat16_to_float(uint16_t value) { return float_of(static_cast<uint32_t>(value) << 16); }
+template <class Float, class Bits>
+static inline Float bfloat16_to_float(Bits value) {
+  return cast_bits<Float>(value << 16);
+}
 
-static inline uint16_t float_to_bfloat16(float value) {
-  const uint32_t bits = bits_of(value);
-  const uint32_t rounded = (bits + 0x7fffu + (bits >> 16 & 1u)) >> 16;
-  const bool nan = (bits & 0x7fffffffu) > 0x7f800000u;
-  return static_cast<uint16_t>(nan ? (bits >> 16 | 0x40u) : rounded);
+template <class Bits, class Float>
+static inline Bits float_to_bfloat16(Float value) {
+  const Bits bits = cast_bits<Bits>(value);
+  const Bits rounded = (bits + 0x7fffu + (bits >> 16 & 1u)) >> 16;
+  const Bits quiet = bits >> 16 | 0x40u;
+  return (bits & 0x7fffffffu) > 0x7f800000u ? quiet : rounded;
 }
 
 }  // namespace treescan

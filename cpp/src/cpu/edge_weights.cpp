@@ -4,10 +4,10 @@
 #include <cmath>
 #include <limits>
 
+#include "cpu/copy_kernels.h"
+#include "cpu/dispatch.h"
 #include "cpu/edge_kernels.h"
-#include "cpu/instruction_set.h"
 #include "cpu/layout.h"
-#include "cpu/scan_kernels.h"
 #include "elementary.h"
 #include "parallel.h"
 #include "validate.h"
@@ -15,27 +15,13 @@
 
 namespace treescan {
 
-namespace baseline {
-const EdgeKernelTable &edge_table();
-}
-#if defined(TREESCAN_X86_KERNELS)
-namespace avx2 {
-const EdgeKernelTable &edge_table();
-}
-namespace avx512 {
-const EdgeKernelTable &edge_table();
-}
-#endif
+TREESCAN_KERNEL_FUNCTION(const EdgeKernelTable &edge_table())
 
-const EdgeKernelTable &edge_kernel_table() {
-  switch (instruction_set()) {
-#if defined(TREESCAN_X86_KERNELS)
-    case InstructionSet::avx512: return avx512::edge_table();
-    case InstructionSet::avx2: return avx2::edge_table();
-#endif
-    default: return baseline::edge_table();
-  }
-}
+TREESCAN_KERNEL_FUNCTION(const CopyKernels &copy_kernels())
+
+const CopyKernels &copy_kernels() { return TREESCAN_KERNEL(copy_kernels)(); }
+
+const EdgeKernelTable &edge_kernel_table() { return TREESCAN_KERNEL(edge_table)(); }
 
 namespace {
 
@@ -190,7 +176,7 @@ void list_weights(const Graph &graph, const Features<T> &features, const Metric<
 template <class T>
 void edge_weights_as(const EdgeKernels<T> &kernels, const Graph &graph, const treescan_tensor &tensor, int32_t metric_kind,
                      bool exponential, const treescan_tensor &cost, treescan_workspace *workspace) {
-  const Features<T> features(tensor, kernel_table().copy);
+  const Features<T> features(tensor, copy_kernels());
   const Metric<T> metric{kernels, metric_kind, tensor.sizes[1]};
   if (graph.kind == TREESCAN_EDGES) {
     list_weights(graph, features, metric, exponential, cost, workspace);

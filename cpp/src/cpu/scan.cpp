@@ -2,7 +2,8 @@
 
 #include <algorithm>
 
-#include "cpu/instruction_set.h"
+#include "cpu/copy_kernels.h"
+#include "cpu/dispatch.h"
 #include "cpu/scan_kernels.h"
 #include "cpu/tree_order.h"
 #include "parallel.h"
@@ -10,56 +11,51 @@
 
 namespace treescan {
 
-namespace baseline {
-const KernelTable &table();
-}
-#if defined(TREESCAN_X86_KERNELS)
-namespace avx2 {
-const KernelTable &table();
-}
-namespace avx512 {
-const KernelTable &table();
-}
-#endif
+TREESCAN_KERNEL_FUNCTION(const ScanKernels &scan_kernels(int32_t dtype))
 
-const KernelTable &kernel_table() {
-  switch (instruction_set()) {
-#if defined(TREESCAN_X86_KERNELS)
-    case InstructionSet::avx512: return avx512::table();
-    case InstructionSet::avx2: return avx2::table();
-#endif
-    default: return baseline::table();
-  }
-}
+const ScanKernels &scan_kernels(int32_t dtype) { return TREESCAN_KERNEL(scan_kernels)(dtype); }
 
 namespace {
 
+// One tree by positions, and how many positions at most a vertex lies behind its parent.
+struct PlannedTree {
+  Step *steps;
+  int64_t distance;
+
+  // Appends a vertex below the one at position `parent`.
+  void append(int64_t i, int32_t vertex, int32_t parent) {
+    steps[i] = {vertex, ~parent};
+    int32_t &above = steps[parent].parent;
+    if (i > 0) above ^= above >> 31;  // it has a child
+    distance = std::max(distance, i - parent);
+  }
+};
+
 // Sorts out a tree whose given order isn't the canonical one, so that the result depends on `parent` alone. It needs
 // memory of its own, which it gets from the system: no workspace is sized for it.
-void plan_from_parents(const int32_t *parent, int64_t stride, int64_t item, int32_t *position, Plan &plan,
-                       int32_t *plan_order, int32_t *plan_parent) {
+void order_canonically(const int32_t *parent, int64_t stride, int64_t item, int64_t vertices, int32_t *position,
+                       PlannedTree &plan) {
   RootedTree tree;
   Carver measure;
-  tree.carve(measure, plan.num_vertices);
+  tree.carve(measure, vertices);
   const Block block = allocate(measure.used());
   Carver carver(block.get());
-  tree.carve(carver, plan.num_vertices);
+  tree.carve(carver, vertices);
   root_tree(tree, edges_from_parents(parent, stride, item, tree), TREESCAN_BY_VERTEX);
-  for (int64_t i = 0; i < plan.num_vertices; ++i) {
-    plan_order[i] = tree.order[i];
-    position[tree.order[i]] = static_cast<int32_t>(i);
+  for (int64_t i = 0; i < vertices; ++i) {
+    const int32_t v = tree.order[i];
+    position[v] = static_cast<int32_t>(i);
+    plan.append(i, v, position[tree.parent[v]]);
   }
-  for (int64_t i = 0; i < plan.num_vertices; ++i) plan_parent[i] = position[tree.parent[plan_order[i]]];
 }
 
 // Checks one item's tree and writes it by positions. `position` is scratch for V numbers.
-Plan make_plan(const treescan_tensor &parent_view, const treescan_tensor &order_view, int64_t item, int32_t *position,
-               int32_t *plan_order, int32_t *plan_parent) {
+void make_plan(const treescan_tensor &parent_view, const treescan_tensor &order_view, int64_t item, int32_t *position,
+               PlannedTree &plan) {
   const int64_t vertices = parent_view.sizes[1];
   const int32_t *const parent = static_cast<const int32_t *>(parent_view.data) + item * parent_view.strides[0];
   const int32_t *const order = static_cast<const int32_t *>(order_view.data) + item * order_view.strides[0];
   const int64_t parent_stride = parent_view.strides[1], order_stride = order_view.strides[1];
-  Plan plan{vertices, plan_order, plan_parent};
   std::fill(position, position + vertices, -1);
   bool canonical = true;
   int32_t last = -1, last_parent = -1;
@@ -83,90 +79,166 @@ Plan make_plan(const treescan_tensor &parent_view, const treescan_tensor &order_
            " before its parent ", p, " in item ", item);
     position[v] = static_cast<int32_t>(i);
     const int32_t p_position = position[p];
-    plan_order[i] = v;
-    plan_parent[i] = p_position;
+    plan.append(i, v, p_position);
     if (i > 1) canonical = canonical && (p_position > last_parent || (p_position == last_parent && v > last));
     last = v;
     last_parent = p_position;
   }
-  if (!canonical) plan_from_parents(parent, parent_stride, item, position, plan, plan_order, plan_parent);
-  return plan;
+  if (canonical) return;
+  plan.distance = 0;
+  order_canonically(parent, parent_stride, item, vertices, position, plan);
 }
+
+// Half types are computed in float.
+int32_t computed_dtype(int32_t dtype) { return dtype == TREESCAN_FLOAT64 ? TREESCAN_FLOAT64 : TREESCAN_FLOAT32; }
 
 // One tensor of a scan: its memory, and whether a tile can be a window on it or has to be a copy.
 struct Operand {
   const treescan_tensor *tensor;
   Layout layout;
-  bool copied;
 
-  Operand(const treescan_tensor &view, int64_t lanes) : tensor(&view), layout(layout_of(view)) {
-    const bool whole_tiles = view.sizes[1] % lanes == 0;
-    const bool own_type = view.dtype == TREESCAN_FLOAT32 || view.dtype == TREESCAN_FLOAT64;
-    copied = !(own_type && layout.channel_stride == 1 && layout.row_stride == 0 && whole_tiles);
-  }
+  explicit Operand(const treescan_tensor &view) : tensor(&view), layout(layout_of(view)) {}
+
+  bool has_rows() const { return layout.channel_stride == 1 && layout.row_stride == 0; }
 
   void *at(int64_t item, int64_t channel) const {
     return static_cast<char *>(tensor->data) +
            (item * tensor->strides[0] + channel * tensor->strides[1]) * dtype_size(tensor->dtype);
   }
 
-  // The tile of some channels: a window on the caller's memory or a place for a copy.
-  template <class T>
-  Tile<T> tile(T *place, int64_t item, int64_t channel, int64_t lanes) const {
-    if (copied) return {place, lanes};
-    return {static_cast<T *>(at(item, channel)), layout.column_stride};
+  Tile window(int64_t item, int64_t channel) const {
+    return {static_cast<char *>(at(item, channel)), layout.column_stride * dtype_size(tensor->dtype)};
   }
 };
 
-int64_t num_vertices(const treescan_tensor &parent) { return parent.sizes[1]; }
-
-// How many bytes of channels a tile is wide. Wide tiles share the cost of walking the tree among more channels; but what
-// a pass works on should stay in the second-level cache, and every thread should have a tile.
-int choose_width(const treescan_tensor &x, int64_t vertices, int64_t element, bool channels_together) {
-  const int64_t channel_bytes = x.sizes[1] * element;
-  if (channel_bytes <= width_bytes[0]) return 0;
-  constexpr int64_t cache = 512 * 1024;
-  const int64_t tiles = x.sizes[0] * (channel_bytes / width_bytes[2]);
-  if (channel_bytes % width_bytes[2] == 0 && vertices * width_bytes[2] * 2 <= cache && tiles >= num_threads()) return 2;
-  // Channels that lie apart are copied anyway, so narrow tiles cost no extra traffic.
-  if (!channels_together && vertices * width_bytes[1] * 3 > 16 * cache) return 0;
-  return 1;
+int64_t power_of_two_from(int64_t count) {
+  int64_t power = 1;
+  while (power < count) power *= 2;
+  return power;
 }
 
-// The frame that forward and backward share: plans for all trees, then every tile of every item on some worker with
-// `buffers` pieces of V rows each as scratch.
-template <class T, class Body>
-void for_each_tile(const treescan_tensor &parent, const treescan_tensor &order, const treescan_tensor &x, int64_t lanes,
-                   int buffers, treescan_workspace *workspace, Body &&body) {
-  const int64_t vertices = num_vertices(parent);
+// How a call cuts its channels into tiles, decided from shapes alone since the workspace has to be measured first.
+struct Tiling {
+  int64_t vertices, element;
+  bool in_place;  // tiles that use all their lanes are read and written where the caller has them
+  int64_t rings, copies, rests;  // how many each worker needs
+  int width;                     // index into width_bytes, the widest that may be used
+  int64_t ring_bytes;            // of one ring
+
+  // Of one worker's scratch memory. Wider tiles than that allows would save little on images of this size.
+  static constexpr int64_t most_bytes = int64_t{24} << 20;
+  static constexpr int64_t second_cache = 512 * 1024;
+
+  // `operands` share x's shape; of the buffers that their copies need, `copy_count` are left after sharing.
+  Tiling(const treescan_tensor &x, std::initializer_list<const Operand *> operands, int64_t ring_count, int64_t copy_count)
+      : vertices(x.ndim == 4 ? x.sizes[2] * x.sizes[3] : x.sizes[2]), element(dtype_size(computed_dtype(x.dtype))),
+        rings(ring_count), width(num_widths - 1) {
+    const int64_t channel_bytes = x.sizes[1] * element;
+    // No wider than the channels, and wider than a cache line only with all lanes in use.
+    while (width > 0 && (width_bytes[width] / 2 >= channel_bytes ||
+                         (width_bytes[width] > 64 && channel_bytes % width_bytes[width] != 0)))
+      --width;
+    // Every thread should have a tile.
+    while (width_bytes[width] > 64 && x.sizes[0] * (channel_bytes / width_bytes[width]) < num_threads()) --width;
+    const bool all_rows = std::all_of(operands.begin(), operands.end(), [](const Operand *o) { return o->has_rows(); });
+    const bool half = dtype_size(x.dtype) == 2;
+    in_place = all_rows || !half;  // half types are read in place only if all are
+    copies = all_rows && channel_bytes % width_bytes[width] == 0 ? 0 : copy_count;
+    rests = half && in_place ? ring_count : 0;
+    const int64_t most_rows = power_of_two_from(vertices);
+    ring_bytes = std::max(most_rows * width_bytes[0], std::min(most_rows * width_bytes[width], second_cache));
+    while (width > 0 && rings * ring_bytes + buffer_bytes() > most_bytes) --width;
+  }
+
+  // The width for trees that need rings of so many rows.
+  int width_for(int64_t ring) const {
+    int fitting = width;
+    while (fitting > 0 && ring * width_bytes[fitting] > ring_bytes) --fitting;
+    return fitting;
+  }
+
+  // Of the copies or, as the case may be, the rests of half types.
+  int64_t buffer_bytes() const { return vertices * std::max(copies * width_bytes[width], rests * width_bytes[width] / 2); }
+};
+
+// The tile that a worker is at, and its memory.
+struct Task {
+  const Tiling &tiling;
+  Plan plan;
+  int width;
+  int64_t item, channel, channels;
+  char *rings, *buffers;
+
+  int64_t lanes() const { return width_bytes[width] / tiling.element; }
+  bool in_place() const { return tiling.in_place && channels == lanes(); }
+  char *ring(int64_t i) const { return rings + i * tiling.ring_bytes; }
+  Tile window(const Operand &operand) const { return operand.window(item, channel); }
+  // Where copy i goes, and what of half types doesn't fit in their own place.
+  Tile copy(int64_t i) const { return {buffers + i * tiling.vertices * width_bytes[width], width_bytes[width]}; }
+  Tile rest(int64_t i) const {
+    const int64_t row_bytes = width_bytes[width] / 2;
+    return {buffers + i * tiling.vertices * row_bytes, row_bytes};
+  }
+
+  bool is_copied(const Operand &operand) const { return !in_place() || !operand.has_rows(); }
+  // An operand's window or the place of its copy.
+  Tile tile(const Operand &operand, int64_t i) const { return is_copied(operand) ? copy(i) : window(operand); }
+  // The same, with the operand's values in it.
+  Tile load(const Operand &operand, int64_t i) const {
+    if (is_copied(operand))
+      copy_kernels().load(operand.tensor->dtype, operand.at(item, channel), operand.layout, tiling.vertices, channels,
+                          lanes(), copy(i).data);
+    return tile(operand, i);
+  }
+  void store(const Operand &operand, int64_t i) const {
+    if (is_copied(operand))
+      copy_kernels().store(operand.tensor->dtype, copy(i).data, lanes(), tiling.vertices, channels, operand.layout,
+                           operand.at(item, channel));
+  }
+};
+
+// The frame that forward and backward share: plans for all trees, then body(task) for every tile of every item.
+template <class Body>
+void for_each_tile(const treescan_tensor &parent, const treescan_tensor &order, const treescan_tensor &x,
+                   const Tiling &tiling, treescan_workspace *workspace, Body &&body) {
+  const int64_t vertices = tiling.vertices;
   const int64_t batch = x.sizes[0], channels = x.sizes[1];
   const int64_t trees = std::max(parent.sizes[0], order.sizes[0]);
-  const int64_t tiles = (channels + lanes - 1) / lanes;
-  const int64_t plan_workers = num_workers(trees), workers = num_workers(batch * tiles);
+  const auto tiles_of = [&](int width) {
+    return (channels * tiling.element + width_bytes[width] - 1) / width_bytes[width];
+  };
+  const int64_t plan_workers = num_workers(trees), most_workers = num_workers(batch * tiles_of(0));
   struct Pieces {
-    int32_t *order, *parent, *position;
-    T *rows;
+    PlannedTree *plans;
+    Step *steps;
+    int32_t *position;
+    char *rings, *buffers;
   };
   const auto layout = [&](Carver &carver) {
     Pieces pieces;
-    pieces.order = carver.take<int32_t>(trees * vertices);
-    pieces.parent = carver.take<int32_t>(trees * vertices);
+    pieces.plans = carver.take<PlannedTree>(trees);
+    pieces.steps = carver.take<Step>(trees * vertices);
     pieces.position = carver.take<int32_t>(plan_workers * vertices);
-    pieces.rows = carver.take<T>(workers * buffers * vertices * lanes);
+    pieces.rings = carver.take<char>(most_workers * tiling.rings * tiling.ring_bytes);
+    pieces.buffers = carver.take<char>(most_workers * tiling.buffer_bytes());
     return pieces;
   };
   with_scratch(workspace, layout, [&](Carver &carver) {
     const Pieces pieces = layout(carver);
     for_each_task(plan_workers, trees, [&](int64_t worker, int64_t tree) {
-      make_plan(parent, order, tree, pieces.position + worker * vertices, pieces.order + tree * vertices,
-                pieces.parent + tree * vertices);
+      pieces.plans[tree] = {pieces.steps + tree * vertices, 0};
+      make_plan(parent, order, tree, pieces.position + worker * vertices, pieces.plans[tree]);
     });
-    for_each_task(workers, batch * tiles, [&](int64_t worker, int64_t task) {
+    int64_t distance = 0;
+    for (int64_t tree = 0; tree < trees; ++tree) distance = std::max(distance, pieces.plans[tree].distance);
+    const int64_t ring = power_of_two_from(distance + 1);
+    const int width = tiling.width_for(ring);
+    const int64_t lanes = width_bytes[width] / tiling.element, tiles = tiles_of(width);
+    for_each_task(num_workers(batch * tiles), batch * tiles, [&](int64_t worker, int64_t task) {
       const int64_t item = task / tiles, channel = task % tiles * lanes;
-      const int64_t tree = trees == 1 ? 0 : item;
-      const Plan plan{vertices, pieces.order + tree * vertices, pieces.parent + tree * vertices};
-      T *const rows = pieces.rows + worker * buffers * vertices * lanes;
-      body(plan, item, channel, std::min(lanes, channels - channel), [&](int i) { return rows + i * vertices * lanes; });
+      const Plan plan{vertices, pieces.plans[trees == 1 ? 0 : item].steps, ring};
+      body(Task{tiling, plan, width, item, channel, std::min(lanes, channels - channel),
+                pieces.rings + worker * tiling.rings * tiling.ring_bytes, pieces.buffers + worker * tiling.buffer_bytes()});
     });
   });
 }
@@ -178,109 +250,51 @@ void do_nothing(treescan_workspace *workspace) {
   with_scratch(workspace, [](Carver &) {}, [](Carver &) {});
 }
 
-bool channels_together(std::initializer_list<const treescan_tensor *> tensors) {
-  return std::all_of(tensors.begin(), tensors.end(), [](const treescan_tensor *t) { return t->strides[1] == 1; });
-}
-
-template <class T>
-void scan_as(const ScanKernels<T> &kernels, const CopyKernels &copy, int32_t direction, const treescan_tensor &parent,
-             const treescan_tensor &order, const treescan_tensor &x, const treescan_tensor &weights,
-             const treescan_tensor &y, treescan_workspace *workspace) {
-  const int64_t vertices = num_vertices(parent);
-  const int width = choose_width(x, vertices, sizeof(T), channels_together({&x, &weights, &y}));
-  const int64_t lanes = width_bytes[width] / static_cast<int64_t>(sizeof(T));
-  const Operand from(x, lanes), by(weights, lanes), to(y, lanes);
-  const auto kernel = kernels.forward[direction - 1][width];
-  // Buffers: the accumulator, then one for each copy. Where both x and y are copies they share one.
-  const int buffers = 1 + by.copied + (from.copied || to.copied);
-  for_each_tile<T>(parent, order, x, lanes, buffers, workspace,
-                   [&](const Plan &plan, int64_t item, int64_t channel, int64_t count, auto buffer) {
-                     T *const values = buffer(1);
-                     T *const factors = buffer(1 + (from.copied || to.copied));
-                     const auto source = from.tile(values, item, channel, lanes);
-                     const auto factor = by.tile(factors, item, channel, lanes);
-                     const auto target = to.tile(values, item, channel, lanes);
-                     const int64_t n = plan.num_vertices;
-                     if (from.copied)
-                       copy.load(x.dtype, from.at(item, channel), from.layout, n, count, lanes, values);
-                     if (by.copied)
-                       copy.load(weights.dtype, by.at(item, channel), by.layout, n, count, lanes, factors);
-                     kernel(plan, {{source.data, source.stride}, {factor.data, factor.stride}, target, buffer(0)});
-                     if (to.copied) copy.store(y.dtype, values, lanes, n, count, to.layout, to.at(item, channel));
-                   });
-}
-
-template <class T>
-void scan_backward_as(const ScanKernels<T> &kernels, const CopyKernels &copy, int32_t direction,
-                      const treescan_tensor &parent, const treescan_tensor &order, const treescan_tensor &x,
-                      const treescan_tensor &weights, const treescan_tensor &grad_y, const treescan_tensor &grad_x,
-                      const treescan_tensor &grad_weights, treescan_workspace *workspace) {
-  const int64_t vertices = num_vertices(parent);
-  const int width =
-      choose_width(x, vertices, sizeof(T), channels_together({&x, &weights, &grad_y, &grad_x, &grad_weights}));
-  const int64_t lanes = width_bytes[width] / static_cast<int64_t>(sizeof(T));
-  const Operand from(x, lanes), by(weights, lanes), gradient(grad_y, lanes), to_x(grad_x, lanes),
-      to_weights(grad_weights, lanes);
-  const auto kernel = kernels.backward[direction - 1][width];
-  // Buffers: two accumulators, then the copies. The gradient of x takes the place of that of y, the one of the weights
-  // the place of x.
-  const bool gradient_buffer = gradient.copied || to_x.copied, x_buffer = from.copied || to_weights.copied;
-  const int buffers = 2 + gradient_buffer + x_buffer + by.copied;
-  for_each_tile<T>(parent, order, x, lanes, buffers, workspace,
-                   [&](const Plan &plan, int64_t item, int64_t channel, int64_t count, auto buffer) {
-                     T *const gradients = buffer(2);
-                     T *const values = buffer(2 + gradient_buffer);
-                     T *const factors = buffer(2 + gradient_buffer + x_buffer);
-                     const auto source = from.tile(values, item, channel, lanes);
-                     const auto factor = by.tile(factors, item, channel, lanes);
-                     const auto incoming = gradient.tile(gradients, item, channel, lanes);
-                     const int64_t n = plan.num_vertices;
-                     if (from.copied)
-                       copy.load(x.dtype, from.at(item, channel), from.layout, n, count, lanes, values);
-                     if (by.copied)
-                       copy.load(weights.dtype, by.at(item, channel), by.layout, n, count, lanes, factors);
-                     if (gradient.copied)
-                       copy.load(grad_y.dtype, gradient.at(item, channel), gradient.layout, n, count, lanes, gradients);
-                     kernel(plan, {{source.data, source.stride},
-                                   {factor.data, factor.stride},
-                                   {incoming.data, incoming.stride},
-                                   to_x.tile(gradients, item, channel, lanes),
-                                   to_weights.tile(values, item, channel, lanes),
-                                   buffer(0),
-                                   buffer(1)});
-                     if (to_x.copied)
-                       copy.store(grad_x.dtype, gradients, lanes, n, count, to_x.layout, to_x.at(item, channel));
-                     if (to_weights.copied)
-                       copy.store(grad_weights.dtype, values, lanes, n, count, to_weights.layout,
-                                  to_weights.at(item, channel));
-                   });
-}
+constexpr Tile no_tile{nullptr, 0};
 
 }  // namespace
 
 void scan(int32_t direction, const treescan_tensor &parent, const treescan_tensor &order, const treescan_tensor &x,
           const treescan_tensor &weights, const treescan_tensor &y, treescan_workspace *workspace) {
   if (is_empty(x)) return do_nothing(workspace);
-  const KernelTable &table = kernel_table();
-  if (x.dtype == TREESCAN_FLOAT64) {
-    scan_as(table.twice, table.copy, direction, parent, order, x, weights, y, workspace);
-  } else {
-    scan_as(table.single, table.copy, direction, parent, order, x, weights, y, workspace);
-  }
+  const Operand from(x), by(weights), to(y);
+  const Tiling tiling(x, {&from, &by, &to}, 1, 2);
+  for_each_tile(parent, order, x, tiling, workspace, [&](const Task &task) {
+    if (tiling.rests > 0 && task.in_place()) {
+      scan_kernels(x.dtype).forward[direction - 1][task.width](
+          task.plan, {task.window(from), task.window(by), task.window(to), task.rest(0), task.ring(0)});
+      return;
+    }
+    // y's copy takes the place of x's.
+    const Tile source = task.load(from, 0), factor = task.load(by, 1);
+    scan_kernels(computed_dtype(x.dtype))
+        .forward[direction - 1][task.width](task.plan, {source, factor, task.tile(to, 0), no_tile, task.ring(0)});
+    task.store(to, 0);
+  });
 }
 
 void scan_backward(int32_t direction, const treescan_tensor &parent, const treescan_tensor &order,
                    const treescan_tensor &x, const treescan_tensor &weights, const treescan_tensor &grad_y,
                    const treescan_tensor &grad_x, const treescan_tensor &grad_weights, treescan_workspace *workspace) {
   if (is_empty(x)) return do_nothing(workspace);
-  const KernelTable &table = kernel_table();
-  if (x.dtype == TREESCAN_FLOAT64) {
-    scan_backward_as(table.twice, table.copy, direction, parent, order, x, weights, grad_y, grad_x, grad_weights,
-                     workspace);
-  } else {
-    scan_backward_as(table.single, table.copy, direction, parent, order, x, weights, grad_y, grad_x, grad_weights,
-                     workspace);
-  }
+  const Operand from(x), by(weights), gradient(grad_y), to_x(grad_x), to_weights(grad_weights);
+  const Tiling tiling(x, {&from, &by, &gradient, &to_x, &to_weights}, 2, 3);
+  for_each_tile(parent, order, x, tiling, workspace, [&](const Task &task) {
+    if (tiling.rests > 0 && task.in_place()) {
+      scan_kernels(x.dtype).backward[direction - 1][task.width](
+          task.plan, {task.window(from), task.window(by), task.window(gradient), task.window(to_x),
+                      task.window(to_weights), task.rest(0), task.rest(1), task.ring(0), task.ring(1)});
+      return;
+    }
+    // The gradient of x takes the place of that of y, the one of the weights the place of x.
+    const Tile source = task.load(from, 0), incoming = task.load(gradient, 1), factor = task.load(by, 2);
+    scan_kernels(computed_dtype(x.dtype))
+        .backward[direction - 1][task.width](
+            task.plan, {source, factor, incoming, task.tile(to_x, 1), task.tile(to_weights, 0), no_tile, no_tile,
+                        task.ring(0), task.ring(1)});
+    task.store(to_x, 1);
+    task.store(to_weights, 0);
+  });
 }
 
 }  // namespace treescan

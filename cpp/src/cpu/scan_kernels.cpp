@@ -1,396 +1,265 @@
 #include "cpu/scan_kernels.h"
 
-#include "half.h"
-#include "recurrence.h"
-#include "treescan/treescan.h"
-
-// Everything here has internal linkage and no inline code of the standard library is used: the linker would be free to
-// keep one copy of it for the whole library, the one built for an instruction set that the machine may not have.
+#include "cpu/vectors.h"
 
 namespace treescan {
 namespace TREESCAN_KERNELS {
-const KernelTable &table();
+const ScanKernels &scan_kernels(int32_t dtype);
 
 namespace {
 
-#if defined(__GNUC__)
-template <class T, int Bytes>
-struct VectorOf;
-#define TREESCAN_VECTOR(type, bytes)                       \
-  template <>                                              \
-  struct VectorOf<type, bytes> {                           \
-    typedef type Type __attribute__((vector_size(bytes))); \
-  };
-TREESCAN_VECTOR(float, 16)
-TREESCAN_VECTOR(float, 64)
-TREESCAN_VECTOR(double, 16)
-TREESCAN_VECTOR(double, 64)
-#undef TREESCAN_VECTOR
-#else
-template <class T, int Bytes>
-struct VectorOf {
-  struct Type {
-    T lane[Bytes / sizeof(T)];
-#define TREESCAN_OPERATOR(op)                                                                     \
-  friend Type operator op(const Type &a, const Type &b) {                                         \
-    Type result;                                                                                  \
-    for (int i = 0; i < static_cast<int>(Bytes / sizeof(T)); ++i) result.lane[i] = a.lane[i] op b.lane[i]; \
-    return result;                                                                                \
-  }
-    TREESCAN_OPERATOR(+)
-    TREESCAN_OPERATOR(-)
-    TREESCAN_OPERATOR(*)
-#undef TREESCAN_OPERATOR
-  };
-};
-#endif
-
-TREESCAN_FORMULA void prefetch(const void *address) {
-#if defined(__GNUC__)
-  __builtin_prefetch(address);
-#else
-  (void)address;
-#endif
-}
-
-// A row of Count vectors of Bytes bytes each.
-template <class T, int Bytes, int Count>
+// Rows of Count vectors of Bytes bytes each.
+template <class Type, int Bytes, int Count>
 struct Kernels {
+  using Stored = typename Type::Stored;
+  using T = typename Type::Computed;
   using Vector = typename VectorOf<T, Bytes>::Type;
   static constexpr int per_vector = Bytes / static_cast<int>(sizeof(T));
-  static constexpr int lanes = per_vector * Count;
+  static constexpr int stored_bytes = per_vector * static_cast<int>(sizeof(Stored));
+  static constexpr int64_t row_bytes = Bytes * Count;
   // How many vertices ahead rows are fetched: about the latency of a cache miss.
-  static constexpr int64_t ahead = 12;
+  static constexpr int64_t ahead = row_bytes <= 64 ? 48 : 3072 / row_bytes;
 
-  TREESCAN_FORMULA Vector read(const T *address) {
-    Vector value;
-    __builtin_memcpy(&value, address, sizeof value);
-    return value;
+  // Vector k of a row, as computed in.
+  TREESCAN_FORMULA Vector read(const char *row, int k) { return read_bytes<Vector>(row + k * Bytes); }
+  TREESCAN_FORMULA void write(char *row, int k, Vector value) { write_bytes(row + k * Bytes, value); }
+
+  // Vector k of a row, as stored.
+  TREESCAN_FORMULA Vector load(const char *row, int k) { return load_vector<Type, Bytes>(row + k * stored_bytes); }
+  TREESCAN_FORMULA void store(char *row, int k, Vector value) { store_vector<Type, Bytes>(row + k * stored_bytes, value); }
+
+  // Vector k of a sum that waits for the way down.
+  TREESCAN_FORMULA Vector take(const Tile &place, const Tile &rest, int64_t v, int k) {
+    return read_split<Type, Bytes>(row(place, v) + k * stored_bytes, row(rest, v) + k * stored_bytes);
   }
-  TREESCAN_FORMULA void write(T *address, Vector value) { __builtin_memcpy(address, &value, sizeof value); }
-
-  template <class U>
-  TREESCAN_FORMULA U *row(const Tile<U> &tile, int64_t v) {
-    return tile.data + v * tile.stride;
+  TREESCAN_FORMULA void keep(const Tile &place, const Tile &rest, int64_t v, int k, Vector sum) {
+    write_split<Type, Bytes>(row(place, v) + k * stored_bytes, row(rest, v) + k * stored_bytes, sum);
   }
 
-  static void clear(T *rows, int64_t count) {
-    const Vector zero = {};
-    for (int64_t i = 0; i < count * Count; ++i) write(rows + i * per_vector, zero);
+  TREESCAN_FORMULA char *row(const Tile &tile, int64_t v) { return tile.data + v * tile.stride; }
+
+  // (Not a function object: compilers take one that only fetches for one that does nothing.)
+  template <int Fetched>
+  TREESCAN_FORMULA void fetch(const Tile *const (&tiles)[Fetched], int64_t v) {
+    for (int f = 0; f < Fetched; ++f) {
+      if (!tiles[f]->data) continue;
+      const char *const start = row(*tiles[f], v);
+      for (int64_t line = 0; line < Count * stored_bytes; line += 64) prefetch(start + line);
+    }
   }
 
-  // Sums each vertex's children into its accumulator row, from the last position to the first; `visit(v, a, l, u)` is
-  // told the state at lane l of vertex v, whose accumulator row is a.
-  template <class Visit>
-  TREESCAN_FORMULA void sweep_up(const Plan &plan, const Tile<const T> &x, const Tile<const T> &weights, T *accumulator,
-                       Visit visit) {
-    clear(accumulator, plan.num_vertices);
+  // Where the sweeps stand: a vertex, and the ring's slots of itself and of its parent.
+  struct Place {
+    int64_t vertex, own, above;
+    int64_t parent;
+    int64_t has_children;  // all ones or zeros
+  };
+  TREESCAN_FORMULA Place place(const Plan &plan, int64_t i) {
+    const Step step = plan.steps[i];
+    const int64_t childless = step.parent >> 31;
+    const int64_t parent = step.parent ^ childless;
+    const int64_t mask = plan.ring - 1;
+    return {step.vertex, (i & mask) * row_bytes, (parent & mask) * row_bytes, parent, ~childless};
+  }
+
+  // Visits vertices from the last position to the first: `fetch(v)` some steps ahead, then for each vector of the row
+  // visit(v, k, states), which gets one state for each of the Sums: `value(s, v, k)` plus what the children sent. Each
+  // state then goes to the parent's slot of ring s, times the weight.
+  template <int Sums, int Fetched, class Value, class Visit>
+  TREESCAN_FORMULA void sweep_up(const Plan &plan, const Tile &weights, char *const (&rings)[Sums],
+                                 const Tile *const (&fetched)[Fetched], Value value, Visit visit) {
+    Vector siblings[Sums][Count] = {};
+    int64_t last_parent = -1;
     for (int64_t i = plan.num_vertices - 1; i > 0; --i) {
-      const int64_t v = plan.order[i];
-      const int64_t later = plan.order[i > ahead ? i - ahead : 0];
-      prefetch(row(x, later));
-      prefetch(row(weights, later));
-      const T *const x_row = row(x, v);
-      const T *const w_row = row(weights, v);
-      T *const own = accumulator + i * lanes;
-      T *const above = accumulator + plan.parent[i] * static_cast<int64_t>(lanes);
+      fetch(fetched, plan.steps[i > ahead ? i - ahead : 0].vertex);
+      const Place at = place(plan, i);
+      const int64_t same_parent = -static_cast<int64_t>(at.parent == last_parent);
+      last_parent = at.parent;
+      const char *const w_row = row(weights, at.vertex);
+#pragma GCC unroll 4
       for (int k = 0; k < Count; ++k) {
-        const int l = k * per_vector;
-        const Vector u = up(read(x_row + l), read(own + l));
-        write(above + l, read(above + l) + to_parent(read(w_row + l), u));
-        visit(v, own, l, u);
-      }
-    }
-    const int64_t root = plan.order[0];
-    for (int l = 0; l < lanes; l += per_vector)
-      visit(root, accumulator, l, up(read(row(x, root) + l), read(accumulator + l)));
-  }
-
-  static void forward_up(const Plan &plan, const ForwardTiles<T> &t) {
-    sweep_up(plan, t.x, t.weights, t.accumulator,
-             [&](int64_t v, T *, int l, Vector u) { write(row(t.y, v) + l, u); });
-  }
-
-  static void forward_down(const Plan &plan, const ForwardTiles<T> &t) {
-    const int64_t root = plan.order[0];
-    for (int l = 0; l < lanes; l += per_vector) {
-      const Vector d = read(row(t.x, root) + l);
-      write(t.accumulator + l, d);
-      write(row(t.y, root) + l, d);
-    }
-    for (int64_t i = 1; i < plan.num_vertices; ++i) {
-      const int64_t v = plan.order[i];
-      const int64_t later = plan.order[i + ahead < plan.num_vertices ? i + ahead : 0];
-      prefetch(row(t.x, later));
-      prefetch(row(t.weights, later));
-      const T *const x_row = row(t.x, v);
-      const T *const w_row = row(t.weights, v);
-      const T *const above = t.accumulator + plan.parent[i] * static_cast<int64_t>(lanes);
-      T *const own = t.accumulator + i * lanes;
-      T *const y_row = row(t.y, v);
-      for (int l = 0; l < lanes; l += per_vector) {
-        const Vector d = down(read(x_row + l), read(w_row + l), read(above + l));
-        write(own + l, d);
-        write(y_row + l, d);
-      }
-    }
-  }
-
-  static void forward_both(const Plan &plan, const ForwardTiles<T> &t) {
-    sweep_up(plan, t.x, t.weights, t.accumulator, [](int64_t, T *own, int l, Vector u) { write(own + l, u); });
-    const int64_t root = plan.order[0];
-    for (int l = 0; l < lanes; l += per_vector) write(row(t.y, root) + l, read(t.accumulator + l));
-    for (int64_t i = 1; i < plan.num_vertices; ++i) {
-      const int64_t v = plan.order[i];
-      const int64_t later = plan.order[i + ahead < plan.num_vertices ? i + ahead : 0];
-      prefetch(row(t.weights, later));
-      prefetch(row(t.y, later));
-      const T *const w_row = row(t.weights, v);
-      const T *const above = t.accumulator + plan.parent[i] * static_cast<int64_t>(lanes);
-      T *const own = t.accumulator + i * lanes;
-      T *const y_row = row(t.y, v);
-      for (int l = 0; l < lanes; l += per_vector) {
-        const Vector w = read(w_row + l);
-        const Vector u = read(own + l);
-        const Vector y = both(u, w, beyond(w, u, read(above + l)));
-        write(own + l, y);
-        write(y_row + l, y);
-      }
-    }
-  }
-
-  static void zero_root_gradient(const Plan &plan, const Tile<T> &grad_weights) {
-    const Vector zero = {};
-    for (int l = 0; l < lanes; l += per_vector) write(row(grad_weights, plan.order[0]) + l, zero);
-  }
-
-  static void keep(int64_t, T *own, int l, Vector value) { write(own + l, value); }
-
-  static void backward_up(const Plan &plan, const BackwardTiles<T> &t) {
-    sweep_up(plan, t.x, t.weights, t.accumulator, keep);
-    const int64_t root = plan.order[0];
-    for (int l = 0; l < lanes; l += per_vector) {
-      const Vector d = read(row(t.grad_y, root) + l);
-      write(t.grad_accumulator + l, d);
-      write(row(t.grad_x, root) + l, d);
-    }
-    zero_root_gradient(plan, t.grad_weights);
-    for (int64_t i = 1; i < plan.num_vertices; ++i) {
-      const int64_t v = plan.order[i];
-      const int64_t later = plan.order[i + ahead < plan.num_vertices ? i + ahead : 0];
-      prefetch(row(t.grad_y, later));
-      prefetch(row(t.weights, later));
-      const int64_t above = plan.parent[i] * static_cast<int64_t>(lanes);
-      for (int l = 0; l < lanes; l += per_vector) {
-        const Vector parent_d = read(t.grad_accumulator + above + l);
-        const Vector d = down(read(row(t.grad_y, v) + l), read(row(t.weights, v) + l), parent_d);
-        write(t.grad_accumulator + i * lanes + l, d);
-        write(row(t.grad_x, v) + l, d);
-        write(row(t.grad_weights, v) + l, weight_gradient(read(t.accumulator + i * lanes + l), parent_d));
-      }
-    }
-  }
-
-  static void backward_down(const Plan &plan, const BackwardTiles<T> &t) {
-    sweep_up(plan, t.grad_y, t.weights, t.grad_accumulator, keep);
-    const int64_t root = plan.order[0];
-    for (int l = 0; l < lanes; l += per_vector) {
-      write(t.accumulator + l, read(row(t.x, root) + l));
-      write(row(t.grad_x, root) + l, read(t.grad_accumulator + l));
-    }
-    zero_root_gradient(plan, t.grad_weights);
-    for (int64_t i = 1; i < plan.num_vertices; ++i) {
-      const int64_t v = plan.order[i];
-      const int64_t later = plan.order[i + ahead < plan.num_vertices ? i + ahead : 0];
-      prefetch(row(t.x, later));
-      prefetch(row(t.weights, later));
-      const int64_t above = plan.parent[i] * static_cast<int64_t>(lanes);
-      for (int l = 0; l < lanes; l += per_vector) {
-        const Vector parent_d = read(t.accumulator + above + l);
-        const Vector u = read(t.grad_accumulator + i * lanes + l);
-        write(t.accumulator + i * lanes + l, down(read(row(t.x, v) + l), read(row(t.weights, v) + l), parent_d));
-        write(row(t.grad_x, v) + l, u);
-        write(row(t.grad_weights, v) + l, weight_gradient(parent_d, u));
-      }
-    }
-  }
-
-  // u and U are swept up side by side; on the way down y, which the weight's gradient needs, is computed anew in u's
-  // place instead of being kept from the forward pass: it costs no memory traffic.
-  static void backward_both(const Plan &plan, const BackwardTiles<T> &t) {
-    clear(t.accumulator, plan.num_vertices);
-    clear(t.grad_accumulator, plan.num_vertices);
-    for (int64_t i = plan.num_vertices - 1; i >= 0; --i) {
-      const int64_t v = plan.order[i];
-      const int64_t later = plan.order[i > ahead ? i - ahead : 0];
-      prefetch(row(t.x, later));
-      prefetch(row(t.grad_y, later));
-      prefetch(row(t.weights, later));
-      T *const own = t.accumulator + i * lanes;
-      T *const grad_own = t.grad_accumulator + i * lanes;
-      const int64_t above = plan.parent[i] * static_cast<int64_t>(lanes);
-      for (int l = 0; l < lanes; l += per_vector) {
-        const Vector u = up(read(row(t.x, v) + l), read(own + l));
-        const Vector grad_u = up(read(row(t.grad_y, v) + l), read(grad_own + l));
-        if (i > 0) {
-          const Vector w = read(row(t.weights, v) + l);
-          T *const above_u = t.accumulator + above + l;
-          T *const above_grad = t.grad_accumulator + above + l;
-          write(above_u, read(above_u) + to_parent(w, u));
-          write(above_grad, read(above_grad) + to_parent(w, grad_u));
+        const Vector w = load(w_row, k);
+        Vector states[Sums];
+#pragma GCC unroll 2
+        for (int s = 0; s < Sums; ++s) {
+          const Vector children = keep_if<T, Bytes>(at.has_children, read(rings[s] + at.own, k));
+          states[s] = up(value(s, at.vertex, k), children);
+          siblings[s][k] = keep_if<T, Bytes>(same_parent, siblings[s][k]) + to_parent(w, states[s]);
+          write(rings[s] + at.above, k, siblings[s][k]);
         }
-        write(own + l, u);
-        write(grad_own + l, grad_u);
+        visit(at.vertex, k, states);
       }
     }
-    for (int l = 0; l < lanes; l += per_vector)
-      write(row(t.grad_x, plan.order[0]) + l, read(t.grad_accumulator + l));
-    zero_root_gradient(plan, t.grad_weights);
+    const int64_t root = plan.steps[0].vertex;
+    for (int k = 0; k < Count; ++k) {
+      Vector states[Sums];
+      for (int s = 0; s < Sums; ++s) states[s] = up(value(s, root, k), siblings[s][k]);
+      visit(root, k, states);
+    }
+  }
+
+  // Visits vertices from the first position to the last: `start(k, states)` sets what the root hands to its children,
+  // visit(v, k, w, states) turns the parent's states into the vertex's own.
+  template <int States, int Fetched, class Start, class Visit>
+  TREESCAN_FORMULA void sweep_down(const Plan &plan, const Tile &weights, char *const (&rings)[States],
+                                   const Tile *const (&fetched)[Fetched], Start start, Visit visit) {
+    for (int k = 0; k < Count; ++k) {
+      Vector states[States];
+      start(static_cast<int64_t>(plan.steps[0].vertex), k, states);
+      for (int s = 0; s < States; ++s) write(rings[s], k, states[s]);
+    }
     for (int64_t i = 1; i < plan.num_vertices; ++i) {
-      const int64_t v = plan.order[i];
-      const int64_t later = plan.order[i + ahead < plan.num_vertices ? i + ahead : 0];
-      prefetch(row(t.weights, later));
-      prefetch(row(t.grad_x, later));
-      prefetch(row(t.grad_weights, later));
-      T *const own = t.accumulator + i * lanes;
-      T *const grad_own = t.grad_accumulator + i * lanes;
-      const int64_t above = plan.parent[i] * static_cast<int64_t>(lanes);
-      for (int l = 0; l < lanes; l += per_vector) {
-        const Vector w = read(row(t.weights, v) + l);
-        const Vector u = read(own + l);
-        const Vector grad_u = read(grad_own + l);
-        const Vector beyond_y = beyond(w, u, read(t.accumulator + above + l));
-        const Vector grad_beyond = beyond(w, grad_u, read(t.grad_accumulator + above + l));
-        const Vector grad = both(grad_u, w, grad_beyond);
-        write(own + l, both(u, w, beyond_y));
-        write(grad_own + l, grad);
-        write(row(t.grad_x, v) + l, grad);
-        write(row(t.grad_weights, v) + l, weight_gradient_both(u, beyond_y, grad_u, grad_beyond));
+      fetch(fetched, plan.steps[i + ahead < plan.num_vertices ? i + ahead : 0].vertex);
+      const Place at = place(plan, i);
+      const char *const w_row = row(weights, at.vertex);
+#pragma GCC unroll 4
+      for (int k = 0; k < Count; ++k) {
+        Vector states[States];
+        for (int s = 0; s < States; ++s) states[s] = read(rings[s] + at.above, k);
+        visit(at.vertex, k, load(w_row, k), states);
+        for (int s = 0; s < States; ++s) write(rings[s] + at.own, k, states[s]);
       }
     }
   }
-};
 
-template <class T>
-constexpr ScanKernels<T> scan_kernels() {
-  using Narrow = Kernels<T, 16, 1>;
-  using Line = Kernels<T, 64, 1>;
-  using Wide = Kernels<T, 64, 2>;
-  return {{{Narrow::forward_up, Line::forward_up, Wide::forward_up},
-           {Narrow::forward_down, Line::forward_down, Wide::forward_down},
-           {Narrow::forward_both, Line::forward_both, Wide::forward_both}},
-          {{Narrow::backward_up, Line::backward_up, Wide::backward_up},
-           {Narrow::backward_down, Line::backward_down, Wide::backward_down},
-           {Narrow::backward_both, Line::backward_both, Wide::backward_both}}};
-}
-
-// How each dtype is read into a tile and written from it.
-struct Float32 {
-  using Stored = float;
-  using Computed = float;
-  static float load(float value) { return value; }
-  static float store(float value) { return value; }
-};
-struct Float64 {
-  using Stored = double;
-  using Computed = double;
-  static double load(double value) { return value; }
-  static double store(double value) { return value; }
-};
-struct Float16 {
-  using Stored = uint16_t;
-  using Computed = float;
-  static float load(uint16_t value) { return half_to_float(value); }
-  static uint16_t store(float value) { return float_to_half(value); }
-};
-struct BFloat16 {
-  using Stored = uint16_t;
-  using Computed = float;
-  static float load(uint16_t value) { return bfloat16_to_float(value); }
-  static uint16_t store(float value) { return float_to_bfloat16(value); }
-};
-
-// Visits the caller's memory so that it is read along its fastest dimension: whole rows of channels where those lie
-// together, else blocks of vertices small enough for the tile's side to stay in the first cache.
-template <class Copy>
-void for_each_block(const Layout &layout, int64_t num_vertices, Copy copy) {
-  constexpr int64_t block = 16;
-  const int64_t columns = layout.columns;
-  for (int64_t first = 0; first < num_vertices; first += columns) {
-    const int64_t start = first / columns * layout.row_stride;
-    for (int64_t c = 0; c < columns; c += block)
-      copy(first + c, c + block < columns ? block : columns - c, start + c * layout.column_stride);
+  static void forward_up(const Plan plan, const ForwardTiles t) {
+    sweep_up<1>(
+        plan, t.weights, {t.ring}, {&t.x, &t.weights, &t.y},
+        [&](int, int64_t v, int k) { return load(row(t.x, v), k); },
+        [&](int64_t v, int k, const Vector *u) { store(row(t.y, v), k, *u); });
   }
-}
+
+  static void forward_down(const Plan plan, const ForwardTiles t) {
+    sweep_down<1>(
+        plan, t.weights, {t.ring}, {&t.x, &t.weights, &t.y},
+        [&](int64_t root, int k, Vector *d) {
+          *d = load(row(t.x, root), k);
+          store(row(t.y, root), k, *d);
+        },
+        [&](int64_t v, int k, Vector w, Vector *d) {
+          *d = down(load(row(t.x, v), k), w, *d);
+          store(row(t.y, v), k, *d);
+        });
+  }
+
+  static void forward_both(const Plan plan, const ForwardTiles t) {
+    sweep_up<1>(
+        plan, t.weights, {t.ring}, {&t.x, &t.weights, &t.y, &t.rest},
+        [&](int, int64_t v, int k) { return load(row(t.x, v), k); },
+        [&](int64_t v, int k, const Vector *u) { keep(t.y, t.rest, v, k, *u); });
+    sweep_down<1>(
+        plan, t.weights, {t.ring}, {&t.weights, &t.y, &t.rest},
+        [&](int64_t root, int k, Vector *y) {
+          *y = take(t.y, t.rest, root, k);
+          store(row(t.y, root), k, *y);
+        },
+        [&](int64_t v, int k, Vector w, Vector *y) {
+          const Vector u = take(t.y, t.rest, v, k);
+          *y = both(u, w, beyond(w, u, *y));
+          store(row(t.y, v), k, *y);
+        });
+  }
+
+  static void backward_up(const Plan plan, const BackwardTiles t) {
+    sweep_up<1>(
+        plan, t.weights, {t.ring}, {&t.x, &t.weights, &t.grad_weights, &t.rest},
+        [&](int, int64_t v, int k) { return load(row(t.x, v), k); },
+        [&](int64_t v, int k, const Vector *u) { keep(t.grad_weights, t.rest, v, k, *u); });
+    sweep_down<1>(
+        plan, t.weights, {t.ring}, {&t.grad_y, &t.weights, &t.grad_x, &t.grad_weights, &t.rest},
+        [&](int64_t root, int k, Vector *d) {
+          *d = load(row(t.grad_y, root), k);
+          store(row(t.grad_x, root), k, *d);
+          store(row(t.grad_weights, root), k, Vector{});
+        },
+        [&](int64_t v, int k, Vector w, Vector *d) {
+          const Vector parent_d = *d;
+          *d = down(load(row(t.grad_y, v), k), w, parent_d);
+          const Vector u = take(t.grad_weights, t.rest, v, k);
+          store(row(t.grad_x, v), k, *d);
+          store(row(t.grad_weights, v), k, weight_gradient(u, parent_d));
+        });
+  }
+
+  static void backward_down(const Plan plan, const BackwardTiles t) {
+    sweep_up<1>(
+        plan, t.weights, {t.ring}, {&t.grad_y, &t.weights, &t.grad_x, &t.grad_rest},
+        [&](int, int64_t v, int k) { return load(row(t.grad_y, v), k); },
+        [&](int64_t v, int k, const Vector *u) { keep(t.grad_x, t.grad_rest, v, k, *u); });
+    sweep_down<1>(
+        plan, t.weights, {t.ring}, {&t.x, &t.weights, &t.grad_x, &t.grad_weights, &t.grad_rest},
+        [&](int64_t root, int k, Vector *d) {
+          *d = load(row(t.x, root), k);
+          store(row(t.grad_x, root), k, take(t.grad_x, t.grad_rest, root, k));
+          store(row(t.grad_weights, root), k, Vector{});
+        },
+        [&](int64_t v, int k, Vector w, Vector *d) {
+          const Vector parent_d = *d;
+          *d = down(load(row(t.x, v), k), w, parent_d);
+          const Vector u = take(t.grad_x, t.grad_rest, v, k);
+          store(row(t.grad_x, v), k, u);
+          store(row(t.grad_weights, v), k, weight_gradient(parent_d, u));
+        });
+  }
+
+  // u and U are swept up side by side; on the way down y, which the weight's gradient needs, is computed anew instead of
+  // being kept from the forward pass: it costs no memory traffic.
+  static void backward_both(const Plan plan, const BackwardTiles t) {
+    sweep_up<2>(
+        plan, t.weights, {t.ring, t.grad_ring},
+        {&t.x, &t.grad_y, &t.weights, &t.grad_weights, &t.grad_x, &t.rest, &t.grad_rest},
+        [&](int s, int64_t v, int k) { return load(row(s == 0 ? t.x : t.grad_y, v), k); },
+        [&](int64_t v, int k, const Vector *sums) {
+          keep(t.grad_weights, t.rest, v, k, sums[0]);
+          keep(t.grad_x, t.grad_rest, v, k, sums[1]);
+        });
+    sweep_down<2>(
+        plan, t.weights, {t.ring, t.grad_ring}, {&t.weights, &t.grad_weights, &t.grad_x, &t.rest, &t.grad_rest},
+        [&](int64_t root, int k, Vector *passes) {
+          passes[0] = take(t.grad_weights, t.rest, root, k);
+          passes[1] = take(t.grad_x, t.grad_rest, root, k);
+          store(row(t.grad_x, root), k, passes[1]);
+          store(row(t.grad_weights, root), k, Vector{});
+        },
+        [&](int64_t v, int k, Vector w, Vector *passes) {
+          const Vector u = take(t.grad_weights, t.rest, v, k);
+          const Vector grad_u = take(t.grad_x, t.grad_rest, v, k);
+          const Vector beyond_y = beyond(w, u, passes[0]);
+          const Vector grad_beyond = beyond(w, grad_u, passes[1]);
+          passes[0] = both(u, w, beyond_y);
+          passes[1] = both(grad_u, w, grad_beyond);
+          store(row(t.grad_x, v), k, passes[1]);
+          store(row(t.grad_weights, v), k, weight_gradient_both(u, beyond_y, grad_u, grad_beyond));
+        });
+  }
+};
 
 template <class Type>
-void load(const void *source, const Layout &layout, int64_t num_vertices, int64_t channels, int64_t lanes, void *tile) {
-  using Computed = typename Type::Computed;
-  const auto *const from = static_cast<const typename Type::Stored *>(source);
-  auto *const to = static_cast<Computed *>(tile);
-  for_each_block(layout, num_vertices, [&](int64_t v, int64_t count, int64_t offset) {
-    Computed *const rows = to + v * lanes;
-    if (layout.channel_stride == 1) {
-      for (int64_t i = 0; i < count; ++i)
-        for (int64_t l = 0; l < channels; ++l)
-          rows[i * lanes + l] = Type::load(from[offset + i * layout.column_stride + l]);
-    } else {
-      for (int64_t l = 0; l < channels; ++l) {
-        const auto *const channel = from + offset + l * layout.channel_stride;
-        for (int64_t i = 0; i < count; ++i) rows[i * lanes + l] = Type::load(channel[i * layout.column_stride]);
-      }
-    }
-    for (int64_t i = 0; i < count; ++i)
-      for (int64_t l = channels; l < lanes; ++l) rows[i * lanes + l] = 0;
-  });
-}
-
-template <class Type>
-void store(const void *tile, int64_t lanes, int64_t num_vertices, int64_t channels, const Layout &layout,
-           void *target) {
-  using Computed = typename Type::Computed;
-  const auto *const from = static_cast<const Computed *>(tile);
-  auto *const to = static_cast<typename Type::Stored *>(target);
-  for_each_block(layout, num_vertices, [&](int64_t v, int64_t count, int64_t offset) {
-    const Computed *const rows = from + v * lanes;
-    if (layout.channel_stride == 1) {
-      for (int64_t i = 0; i < count; ++i)
-        for (int64_t l = 0; l < channels; ++l)
-          to[offset + i * layout.column_stride + l] = Type::store(rows[i * lanes + l]);
-    } else {
-      for (int64_t l = 0; l < channels; ++l) {
-        auto *const channel = to + offset + l * layout.channel_stride;
-        for (int64_t i = 0; i < count; ++i) channel[i * layout.column_stride] = Type::store(rows[i * lanes + l]);
-      }
-    }
-  });
-}
-
-void load_any(int32_t dtype, const void *source, const Layout &layout, int64_t num_vertices, int64_t channels,
-              int64_t lanes, void *tile) {
-  switch (dtype) {
-    case TREESCAN_FLOAT32: return load<Float32>(source, layout, num_vertices, channels, lanes, tile);
-    case TREESCAN_FLOAT64: return load<Float64>(source, layout, num_vertices, channels, lanes, tile);
-    case TREESCAN_FLOAT16: return load<Float16>(source, layout, num_vertices, channels, lanes, tile);
-    default: return load<BFloat16>(source, layout, num_vertices, channels, lanes, tile);
-  }
-}
-
-void store_any(int32_t dtype, const void *tile, int64_t lanes, int64_t num_vertices, int64_t channels,
-               const Layout &layout, void *target) {
-  switch (dtype) {
-    case TREESCAN_FLOAT32: return store<Float32>(tile, lanes, num_vertices, channels, layout, target);
-    case TREESCAN_FLOAT64: return store<Float64>(tile, lanes, num_vertices, channels, layout, target);
-    case TREESCAN_FLOAT16: return store<Float16>(tile, lanes, num_vertices, channels, layout, target);
-    default: return store<BFloat16>(tile, lanes, num_vertices, channels, layout, target);
-  }
-}
-
-constexpr KernelTable kernels = {scan_kernels<float>(), scan_kernels<double>(), {load_any, store_any}};
+struct KernelsOf {
+  using W16 = Kernels<Type, 16, 1>;
+  using W32 = Kernels<Type, 32, 1>;
+  using W64 = Kernels<Type, 64, 1>;
+  using W128 = Kernels<Type, 64, 2>;
+  using W256 = Kernels<Type, 64, 4>;
+  static constexpr ScanKernels table = {
+      {{W16::forward_up, W32::forward_up, W64::forward_up, W128::forward_up, W256::forward_up},
+       {W16::forward_down, W32::forward_down, W64::forward_down, W128::forward_down, W256::forward_down},
+       {W16::forward_both, W32::forward_both, W64::forward_both, W128::forward_both, W256::forward_both}},
+      {{W16::backward_up, W32::backward_up, W64::backward_up, W128::backward_up, W256::backward_up},
+       {W16::backward_down, W32::backward_down, W64::backward_down, W128::backward_down, W256::backward_down},
+       {W16::backward_both, W32::backward_both, W64::backward_both, W128::backward_both, W256::backward_both}}};
+};
 
 }  // namespace
 
-const KernelTable &table() { return kernels; }
+const ScanKernels &scan_kernels(int32_t dtype) {
+  switch (dtype) {
+    case TREESCAN_FLOAT32: return KernelsOf<Float32>::table;
+    case TREESCAN_FLOAT64: return KernelsOf<Float64>::table;
+    case TREESCAN_FLOAT16: return KernelsOf<Float16>::table;
+    default: return KernelsOf<BFloat16>::table;
+  }
+}
 
 }  // namespace TREESCAN_KERNELS
 }  // namespace treescan

@@ -3,68 +3,63 @@
 
 #include <cstdint>
 
-#include "cpu/layout.h"
+#include "treescan/treescan.h"
 
 namespace treescan {
 
-// One tree by positions in its canonical order: position 0 is the root, parents come before their children.
-struct Plan {
-  int64_t num_vertices;
-  const int32_t *order;   // the vertex at a position
-  const int32_t *parent;  // the position of its parent
+// One position of a tree's canonical order, where parents come before their children and siblings follow each other.
+struct Step {
+  int32_t vertex;
+  int32_t parent;  // its position; the complement of that if the vertex has no children
 };
 
-// Some channels of all vertices: row v starts at data + v * stride and is as long as the kernel has lanes.
-template <class T>
+// One tree by positions; position 0 is the root.
+struct Plan {
+  int64_t num_vertices;
+  const Step *steps;
+  int64_t ring;  // a power of two, more than any vertex lies behind its parent
+};
+
+// Some channels of all vertices: the row of vertex v starts at data + v * stride, in bytes.
 struct Tile {
-  T *data;
+  char *data;
   int64_t stride;
 };
 
-template <class T>
+// Positions between a vertex and its parent are all that a pass has to remember, so what it hands on along the edges
+// lives in a ring of rows, at the position modulo the ring's size.
+//
+// The sums of the way up wait for the way down in the place of the result. A half type has room there for the upper 16
+// bits of a float; `rest` takes the lower ones, as uint16, and is NULL for the other types.
 struct ForwardTiles {
-  Tile<const T> x, weights;
-  Tile<T> y;       // may be x's own memory
-  T *accumulator;  // V rows without gaps
+  Tile x, weights;
+  Tile y;  // may be x's own memory
+  Tile rest;
+  char *ring;
 };
 
-template <class T>
 struct BackwardTiles {
-  Tile<const T> x, weights, grad_y;
-  Tile<T> grad_x;        // may be grad_y's own memory
-  Tile<T> grad_weights;  // may be x's own memory
-  T *accumulator, *grad_accumulator;
+  Tile x, weights, grad_y;
+  Tile grad_x;        // may be grad_y's own memory; the sums of grad_y wait here
+  Tile grad_weights;  // may be x's own memory; the sums of x wait here
+  Tile rest, grad_rest;
+  char *ring, *grad_ring;
 };
 
-// Tiles come in three widths: one narrow for a few channels, one cache line, two cache lines.
-constexpr int num_widths = 3;
-constexpr int width_bytes[num_widths] = {16, 64, 128};
+// How many bytes a row has in the type that is computed in.
+constexpr int num_widths = 5;
+constexpr int64_t width_bytes[num_widths] = {16, 32, 64, 128, 256};
 
-template <class T>
+using ForwardKernel = void (*)(Plan, ForwardTiles);
+using BackwardKernel = void (*)(Plan, BackwardTiles);
+
+// The kernels for tiles of one dtype, by direction - 1 and by width. Half types are computed in float.
 struct ScanKernels {
-  using Forward = void (*)(const Plan &, const ForwardTiles<T> &);
-  using Backward = void (*)(const Plan &, const BackwardTiles<T> &);
-  // By direction - 1 and by width.
-  Forward forward[3][num_widths];
-  Backward backward[3][num_widths];
-};
-
-// Copies between the caller's memory and a tile of `lanes` lanes, of which `channels` are in use; load fills the rest
-// with zeros. The dtype is the caller's; half types are float in a tile.
-struct CopyKernels {
-  void (*load)(int32_t dtype, const void *source, const Layout &, int64_t num_vertices, int64_t channels, int64_t lanes,
-               void *tile);
-  void (*store)(int32_t dtype, const void *tile, int64_t lanes, int64_t num_vertices, int64_t channels, const Layout &,
-                void *target);
-};
-
-struct KernelTable {
-  ScanKernels<float> single;
-  ScanKernels<double> twice;
-  CopyKernels copy;
+  ForwardKernel forward[3][num_widths];
+  BackwardKernel backward[3][num_widths];
 };
 
 // The build for the instruction set in use.
-const KernelTable &kernel_table();
+const ScanKernels &scan_kernels(int32_t dtype);
 
 }  // namespace treescan
