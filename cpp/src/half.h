@@ -49,12 +49,11 @@ static inline Float bfloat16_to_float(Bits value) {
   return cast_bits<Float>(value << 16);
 }
 
+// For results of arithmetic on bfloat16 values: where such a number is NaN its lower bits are 0, so rounding keeps it NaN.
 template <class Bits, class Float>
 static inline Bits float_to_bfloat16(Float value) {
   const Bits bits = cast_bits<Bits>(value);
-  const Bits rounded = (bits + 0x7fffu + (bits >> 16 & 1u)) >> 16;
-  const Bits quiet = bits >> 16 | 0x40u;
-  return (bits & 0x7fffffffu) > 0x7f800000u ? quiet : rounded;
+  return (bits + 0x7fffu + (bits >> 16 & 1u)) >> 16;
 }
 
 }  // namespace treescan

@@ -8,48 +8,104 @@ const CopyKernels &copy_kernels();
 
 namespace {
 
-constexpr int64_t side = 4;
-
-// Turns a square of 4 x 4 numbers over.
-TREESCAN_FORMULA void transpose_square(const float *from, int64_t from_stride, float *to, int64_t to_stride) {
-#if defined(__GNUC__)
-  typedef float Vector __attribute__((vector_size(16)));
-  typedef int32_t Index __attribute__((vector_size(16)));
-  const Vector a = read_bytes<Vector>(from), b = read_bytes<Vector>(from + from_stride),
-               c = read_bytes<Vector>(from + 2 * from_stride), d = read_bytes<Vector>(from + 3 * from_stride);
-  const Index low = {0, 4, 1, 5}, high = {2, 6, 3, 7}, first = {0, 1, 4, 5}, second = {2, 3, 6, 7};
-  const Vector ab_low = __builtin_shuffle(a, b, low), cd_low = __builtin_shuffle(c, d, low);
-  const Vector ab_high = __builtin_shuffle(a, b, high), cd_high = __builtin_shuffle(c, d, high);
-  write_bytes(to, __builtin_shuffle(ab_low, cd_low, first));
-  write_bytes(to + to_stride, __builtin_shuffle(ab_low, cd_low, second));
-  write_bytes(to + 2 * to_stride, __builtin_shuffle(ab_high, cd_high, first));
-  write_bytes(to + 3 * to_stride, __builtin_shuffle(ab_high, cd_high, second));
-#else
-  for (int64_t i = 0; i < side; ++i)
-    for (int64_t j = 0; j < side; ++j) to[i * to_stride + j] = from[j * from_stride + i];
-#endif
-}
-
-TREESCAN_FORMULA void transpose_square(const double *from, int64_t from_stride, double *to, int64_t to_stride) {
-  for (int64_t i = 0; i < side; ++i)
-    for (int64_t j = 0; j < side; ++j) to[i * to_stride + j] = from[j * from_stride + i];
-}
-
-// to[j][i] = from[i][j] for i < rows, j < columns.
-template <class T>
-TREESCAN_FORMULA void transpose(const T *from, int64_t from_stride, int64_t rows, int64_t columns, T *to, int64_t to_stride) {
-  const int64_t whole_rows = rows / side * side, whole_columns = columns / side * side;
-  for (int64_t i = 0; i < whole_rows; i += side)
-    for (int64_t j = 0; j < whole_columns; j += side)
-      transpose_square(from + i * from_stride + j, from_stride, to + j * to_stride + i, to_stride);
-  for (int64_t i = 0; i < rows; ++i)
-    for (int64_t j = i < whole_rows ? whole_columns : 0; j < columns; ++j) to[j * to_stride + i] = from[i * from_stride + j];
-}
-
 // Vertices are copied a block at a time, so that the block's part of the tile and the lines of the caller's memory that
 // it touches stay in the first cache.
 constexpr int64_t block = 32;
 constexpr int64_t group = 16;  // channels converted at a time
+
+#if defined(__AVX512F__)
+constexpr int widest = 64;
+#elif defined(__AVX__)
+constexpr int widest = 32;
+#else
+constexpr int widest = 16;
+#endif
+
+#if defined(__GNUC__)
+template <int... I>
+struct Indices {};
+template <int N, int... I>
+struct Range : Range<N - 1, N - 1, I...> {};
+template <int... I>
+struct Range<0, I...> {
+  using Type = Indices<I...>;
+};
+
+// Swaps the upper half of each 2 H lanes of a with the lower half of those of b.
+template <int H, int N, class Index, class Vector, int... I>
+TREESCAN_FORMULA void swap_halves(Vector &a, Vector &b, Indices<I...>) {
+  const Index of_a = {(I & H ? N + I - H : I)...}, of_b = {(I & H ? N + I : I + H)...};
+  const Vector lower = __builtin_shuffle(a, b, of_a);
+  b = __builtin_shuffle(a, b, of_b);
+  a = lower;
+}
+
+template <int H, int N, class Index, class Vector>
+TREESCAN_FORMULA void transpose_rows(Vector (&rows)[N]) {
+#pragma GCC unroll 16
+  for (int i = 0; i < N; ++i)
+    if (!(i & H)) swap_halves<H, N, Index>(rows[i], rows[i + H], typename Range<N>::Type());
+  if constexpr (H > 1) transpose_rows<H / 2, N, Index>(rows);
+}
+
+template <class T>
+struct IndexOf {
+  using Type = int64_t;
+};
+template <>
+struct IndexOf<float> {
+  using Type = int32_t;
+};
+
+// to[j][i] = from[i][j] for i, j < N.
+template <int N, class T>
+TREESCAN_FORMULA void transpose_square(const T *from, int64_t from_stride, T *to, int64_t to_stride) {
+  constexpr int bytes = N * static_cast<int>(sizeof(T));
+  using Vector = typename VectorOf<T, bytes>::Type;
+  Vector rows[N];
+#pragma GCC unroll 16
+  for (int i = 0; i < N; ++i) rows[i] = read_bytes<Vector>(from + i * from_stride);
+  transpose_rows<N / 2, N, typename VectorOf<typename IndexOf<T>::Type, bytes>::Type>(rows);
+#pragma GCC unroll 16
+  for (int i = 0; i < N; ++i) write_bytes(to + i * to_stride, rows[i]);
+}
+#endif
+
+// to[j][i] = from[i][j] for i < rows, j < columns, in squares of N and what is left in smaller ones.
+template <int N, class T>
+void transpose_squares(const T *from, int64_t from_stride, int64_t rows, int64_t columns, T *to, int64_t to_stride) {
+#if defined(__GNUC__)
+  if constexpr (N > 1) {
+    const int64_t whole_rows = rows / N * N, whole_columns = columns / N * N;
+    for (int64_t i = 0; i < whole_rows; i += N)
+      for (int64_t j = 0; j < whole_columns; j += N)
+        transpose_square<N>(from + i * from_stride + j, from_stride, to + j * to_stride + i, to_stride);
+    if (whole_columns < columns)
+      transpose_squares<N / 2>(from + whole_columns, from_stride, whole_rows, columns - whole_columns,
+                               to + whole_columns * to_stride, to_stride);
+    if (whole_rows < rows)
+      transpose_squares<N / 2>(from + whole_rows * from_stride, from_stride, rows - whole_rows, columns, to + whole_rows,
+                               to_stride);
+    return;
+  }
+#endif
+  for (int64_t i = 0; i < rows; ++i)
+    for (int64_t j = 0; j < columns; ++j) to[j * to_stride + i] = from[i * from_stride + j];
+}
+
+template <class T>
+void transpose(const T *from, int64_t from_stride, int64_t rows, int64_t columns, T *to, int64_t to_stride) {
+  transpose_squares<widest / static_cast<int>(sizeof(T))>(from, from_stride, rows, columns, to, to_stride);
+}
+
+// Fetches the next block of some planes while this one is copied: too many planes take turns for the hardware to see it
+// coming.
+template <class T>
+TREESCAN_FORMULA void fetch_planes(const T *block_start, int64_t channel_stride, int64_t channels) {
+  for (int64_t l = 0; l < channels; ++l)
+    for (int64_t line = 0; line < block * static_cast<int64_t>(sizeof(T)); line += 64)
+      prefetch(reinterpret_cast<const char *>(block_start + l * channel_stride) + line);
+}
 
 template <class Copy>
 void for_each_block(const Layout &layout, int64_t num_vertices, Copy copy) {
@@ -57,7 +113,7 @@ void for_each_block(const Layout &layout, int64_t num_vertices, Copy copy) {
   for (int64_t first = 0; first < num_vertices; first += columns) {
     const int64_t start = first / columns * layout.row_stride;
     for (int64_t c = 0; c < columns; c += block)
-      copy(first + c, c + block < columns ? block : columns - c, start + c * layout.column_stride);
+      copy(first + c, c + block < columns ? block : columns - c, start + c * layout.column_stride, c + block < columns);
   }
 }
 
@@ -68,13 +124,14 @@ void load(const void *source, const Layout &layout, int64_t num_vertices, int64_
   constexpr bool same_type = sizeof(Stored) == sizeof(Computed);
   const auto *const from = static_cast<const Stored *>(source);
   auto *const to = static_cast<Computed *>(tile);
-  for_each_block(layout, num_vertices, [&](int64_t v, int64_t count, int64_t offset) {
+  for_each_block(layout, num_vertices, [&](int64_t v, int64_t count, int64_t offset, bool more) {
     Computed *const rows = to + v * lanes;
     if (layout.channel_stride == 1) {
       for (int64_t i = 0; i < count; ++i)
         for (int64_t l = 0; l < channels; ++l)
           rows[i * lanes + l] = load_one<Type>(from[offset + i * layout.column_stride + l]);
     } else if (layout.column_stride == 1) {
+      if (more) fetch_planes(from + offset + block, layout.channel_stride, channels);
       if constexpr (same_type) {
         transpose(from + offset, layout.channel_stride, channels, count, rows, lanes);
       } else {
@@ -106,13 +163,14 @@ void store(const void *tile, int64_t lanes, int64_t num_vertices, int64_t channe
   constexpr bool same_type = sizeof(Stored) == sizeof(Computed);
   const auto *const from = static_cast<const Computed *>(tile);
   auto *const to = static_cast<Stored *>(target);
-  for_each_block(layout, num_vertices, [&](int64_t v, int64_t count, int64_t offset) {
+  for_each_block(layout, num_vertices, [&](int64_t v, int64_t count, int64_t offset, bool more) {
     const Computed *const rows = from + v * lanes;
     if (layout.channel_stride == 1) {
       for (int64_t i = 0; i < count; ++i)
         for (int64_t l = 0; l < channels; ++l)
           to[offset + i * layout.column_stride + l] = store_one<Type>(rows[i * lanes + l]);
     } else if (layout.column_stride == 1) {
+      if (more) fetch_planes(to + offset + block, layout.channel_stride, channels);
       if constexpr (same_type) {
         transpose(rows, lanes, count, channels, to + offset, layout.channel_stride);
       } else {

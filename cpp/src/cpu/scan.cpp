@@ -4,6 +4,7 @@
 
 #include "cpu/copy_kernels.h"
 #include "cpu/dispatch.h"
+#include "cpu/prefetch.h"
 #include "cpu/scan_kernels.h"
 #include "cpu/tree_order.h"
 #include "parallel.h"
@@ -57,10 +58,16 @@ void make_plan(const treescan_tensor &parent_view, const treescan_tensor &order_
   const int32_t *const order = static_cast<const int32_t *>(order_view.data) + item * order_view.strides[0];
   const int64_t parent_stride = parent_view.strides[1], order_stride = order_view.strides[1];
   std::fill(position, position + vertices, -1);
+  constexpr int64_t ahead = 32;
   bool canonical = true;
   int32_t last = -1, last_parent = -1;
   for (int64_t i = 0; i < vertices; ++i) {
     const int32_t v = order[i * order_stride];
+    const uint32_t later = static_cast<uint32_t>(order[std::min(i + ahead, vertices - 1) * order_stride]);
+    if (later < vertices) {
+      prefetch(parent + later * parent_stride);
+      prefetch(position + later);
+    }
     if (v < 0 || v >= vertices)
       fail(TREESCAN_INVALID_ARGUMENT, "order: expected vertices in [0, ", vertices, "), got ", v, " at position ", i,
            " of item ", item);
@@ -125,8 +132,8 @@ struct Tiling {
   int width;                     // index into width_bytes, the widest that may be used
   int64_t ring_bytes;            // of one ring
 
-  // Of one worker's scratch memory. Wider tiles than that allows would save little on images of this size.
-  static constexpr int64_t most_bytes = int64_t{24} << 20;
+  // Of one worker's scratch memory, for each vertex and in all: as much as 24 channels take, whatever the image's size.
+  static constexpr int64_t most_per_vertex = 96, most_bytes = int64_t{24} << 20;
   static constexpr int64_t second_cache = 512 * 1024;
 
   // `operands` share x's shape; of the buffers that their copies need, `copy_count` are left after sharing.
@@ -147,7 +154,8 @@ struct Tiling {
     rests = half && in_place ? ring_count : 0;
     const int64_t most_rows = power_of_two_from(vertices);
     ring_bytes = std::max(most_rows * width_bytes[0], std::min(most_rows * width_bytes[width], second_cache));
-    while (width > 0 && rings * ring_bytes + buffer_bytes() > most_bytes) --width;
+    const int64_t most = std::max(most_bytes, vertices * most_per_vertex);
+    while (width > 0 && rings * ring_bytes + buffer_bytes() > most) --width;
   }
 
   // The width for trees that need rings of so many rows.

@@ -8,32 +8,30 @@ const ScanKernels &scan_kernels(int32_t dtype);
 
 namespace {
 
-// Rows of Count vectors of Bytes bytes each.
+// Rows of Count vectors, each of Bytes bytes of channels in the type that is computed in.
 template <class Type, int Bytes, int Count>
 struct Kernels {
-  using Stored = typename Type::Stored;
-  using T = typename Type::Computed;
-  using Vector = typename VectorOf<T, Bytes>::Type;
-  static constexpr int per_vector = Bytes / static_cast<int>(sizeof(T));
-  static constexpr int stored_bytes = per_vector * static_cast<int>(sizeof(Stored));
+  using Row = Lanes<Type, Bytes>;
+  using Vector = typename Row::Vector;
+  static constexpr int stored_bytes = Row::stored_bytes;
   static constexpr int64_t row_bytes = Bytes * Count;
-  // How many vertices ahead rows are fetched: about the latency of a cache miss.
+  // How many vertices ahead rows are fetched: enough to have many cache misses under way.
   static constexpr int64_t ahead = row_bytes <= 64 ? 48 : 3072 / row_bytes;
 
   // Vector k of a row, as computed in.
-  TREESCAN_FORMULA Vector read(const char *row, int k) { return read_bytes<Vector>(row + k * Bytes); }
-  TREESCAN_FORMULA void write(char *row, int k, Vector value) { write_bytes(row + k * Bytes, value); }
+  TREESCAN_FORMULA Vector read(const char *row, int k) { return Row::read(row + k * Bytes); }
+  TREESCAN_FORMULA void write(char *row, int k, const Vector &value) { Row::write(row + k * Bytes, value); }
 
   // Vector k of a row, as stored.
-  TREESCAN_FORMULA Vector load(const char *row, int k) { return load_vector<Type, Bytes>(row + k * stored_bytes); }
-  TREESCAN_FORMULA void store(char *row, int k, Vector value) { store_vector<Type, Bytes>(row + k * stored_bytes, value); }
+  TREESCAN_FORMULA Vector load(const char *row, int k) { return Row::load(row + k * stored_bytes); }
+  TREESCAN_FORMULA void store(char *row, int k, const Vector &value) { Row::store(row + k * stored_bytes, value); }
 
   // Vector k of a sum that waits for the way down.
   TREESCAN_FORMULA Vector take(const Tile &place, const Tile &rest, int64_t v, int k) {
-    return read_split<Type, Bytes>(row(place, v) + k * stored_bytes, row(rest, v) + k * stored_bytes);
+    return Row::take(row(place, v) + k * stored_bytes, row(rest, v) + k * stored_bytes);
   }
-  TREESCAN_FORMULA void keep(const Tile &place, const Tile &rest, int64_t v, int k, Vector sum) {
-    write_split<Type, Bytes>(row(place, v) + k * stored_bytes, row(rest, v) + k * stored_bytes, sum);
+  TREESCAN_FORMULA void keep(const Tile &place, const Tile &rest, int64_t v, int k, const Vector &sum) {
+    Row::keep(row(place, v) + k * stored_bytes, row(rest, v) + k * stored_bytes, sum);
   }
 
   TREESCAN_FORMULA char *row(const Tile &tile, int64_t v) { return tile.data + v * tile.stride; }
@@ -82,9 +80,9 @@ struct Kernels {
         Vector states[Sums];
 #pragma GCC unroll 2
         for (int s = 0; s < Sums; ++s) {
-          const Vector children = keep_if<T, Bytes>(at.has_children, read(rings[s] + at.own, k));
+          const Vector children = Row::only_if(at.has_children, read(rings[s] + at.own, k));
           states[s] = up(value(s, at.vertex, k), children);
-          siblings[s][k] = keep_if<T, Bytes>(same_parent, siblings[s][k]) + to_parent(w, states[s]);
+          siblings[s][k] = Row::only_if(same_parent, siblings[s][k]) + to_parent(w, states[s]);
           write(rings[s] + at.above, k, siblings[s][k]);
         }
         visit(at.vertex, k, states);
@@ -239,8 +237,9 @@ struct KernelsOf {
   using W16 = Kernels<Type, 16, 1>;
   using W32 = Kernels<Type, 32, 1>;
   using W64 = Kernels<Type, 64, 1>;
-  using W128 = Kernels<Type, 64, 2>;
-  using W256 = Kernels<Type, 64, 4>;
+  static constexpr int widest = is_half<Type> ? 128 : 64;
+  using W128 = Kernels<Type, widest, 128 / widest>;
+  using W256 = Kernels<Type, widest, 256 / widest>;
   static constexpr ScanKernels table = {
       {{W16::forward_up, W32::forward_up, W64::forward_up, W128::forward_up, W256::forward_up},
        {W16::forward_down, W32::forward_down, W64::forward_down, W128::forward_down, W256::forward_down},

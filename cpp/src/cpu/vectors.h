@@ -5,6 +5,7 @@
 
 #include <cstdint>
 
+#include "cpu/prefetch.h"
 #include "half.h"
 #include "recurrence.h"
 
@@ -19,21 +20,25 @@ struct VectorOf;
   struct VectorOf<type, bytes> {                           \
     typedef type Type __attribute__((vector_size(bytes))); \
   };
+TREESCAN_VECTOR(float, 8)
 TREESCAN_VECTOR(float, 16)
 TREESCAN_VECTOR(float, 32)
 TREESCAN_VECTOR(float, 64)
 TREESCAN_VECTOR(double, 16)
 TREESCAN_VECTOR(double, 32)
 TREESCAN_VECTOR(double, 64)
+TREESCAN_VECTOR(int64_t, 8)
 TREESCAN_VECTOR(int64_t, 16)
 TREESCAN_VECTOR(int64_t, 32)
 TREESCAN_VECTOR(int64_t, 64)
+TREESCAN_VECTOR(int32_t, 8)
+TREESCAN_VECTOR(int32_t, 16)
+TREESCAN_VECTOR(int32_t, 32)
+TREESCAN_VECTOR(int32_t, 64)
+TREESCAN_VECTOR(uint32_t, 8)
 TREESCAN_VECTOR(uint32_t, 16)
 TREESCAN_VECTOR(uint32_t, 32)
 TREESCAN_VECTOR(uint32_t, 64)
-TREESCAN_VECTOR(uint16_t, 8)
-TREESCAN_VECTOR(uint16_t, 16)
-TREESCAN_VECTOR(uint16_t, 32)
 #undef TREESCAN_VECTOR
 #else
 template <class T, int Bytes>
@@ -72,26 +77,6 @@ TREESCAN_FORMULA void write_bytes(void *address, const From &value) {
   __builtin_memcpy(address, &value, sizeof value);
 #else
   for (unsigned i = 0; i < sizeof value; ++i) static_cast<char *>(address)[i] = reinterpret_cast<const char *>(&value)[i];
-#endif
-}
-
-// The vector, or zeros of either sign's absence: `keep` is all ones or all zeros.
-template <class T, int Bytes>
-TREESCAN_FORMULA typename VectorOf<T, Bytes>::Type keep_if(int64_t keep, typename VectorOf<T, Bytes>::Type value) {
-#if defined(__GNUC__)
-  using Bits = typename VectorOf<int64_t, Bytes>::Type;
-  return (typename VectorOf<T, Bytes>::Type)((Bits)value & (Bits{} + keep));
-#else
-  for (T &lane : value.lane) lane = keep ? lane : T(0);
-  return value;
-#endif
-}
-
-TREESCAN_FORMULA void prefetch(const void *address) {
-#if defined(__GNUC__)
-  __builtin_prefetch(address, 0, 2);
-#else
-  (void)address;
 #endif
 }
 
@@ -143,80 +128,155 @@ TREESCAN_FORMULA typename Type::Stored store_one(typename Type::Computed value) 
   }
 }
 
-// A vector that has Bytes bytes in the type that is computed in.
-template <class Type, int Bytes>
-TREESCAN_FORMULA typename VectorOf<typename Type::Computed, Bytes>::Type load_vector(const char *address) {
-  using Vector = typename VectorOf<typename Type::Computed, Bytes>::Type;
-  if constexpr (!is_half<Type>) {
-    return read_bytes<Vector>(address);
-  } else {
 #if defined(__GNUC__)
-    using Bits = typename VectorOf<uint32_t, Bytes>::Type;
-    const auto halves = read_bytes<typename VectorOf<uint16_t, Bytes / 2>::Type>(address);
-    return Type::template widen<Vector>(__builtin_convertvector(halves, Bits));
-#else
-    Vector value;
-    for (int l = 0; l < Bytes / 4; ++l) value.lane[l] = load_one<Type>(reinterpret_cast<const uint16_t *>(address)[l]);
-    return value;
-#endif
+// Half types come two to a 32-bit word: the channels at the words' lower ends and those at the upper ones are a vector
+// each, so that no lane ever moves.
+template <int Bytes>
+struct Pair {
+  using Vector = typename VectorOf<float, Bytes / 2>::Type;
+  using Words = typename VectorOf<uint32_t, Bytes / 2>::Type;
+  Vector lower, upper;
+#define TREESCAN_OPERATOR(op)                                                                        \
+  friend __attribute__((always_inline)) inline Pair operator op(const Pair &a, const Pair &b) {      \
+    return {a.lower op b.lower, a.upper op b.upper};                                                 \
   }
-}
-template <class Type, int Bytes>
-TREESCAN_FORMULA void store_vector(char *address, typename VectorOf<typename Type::Computed, Bytes>::Type value) {
-  if constexpr (!is_half<Type>) {
-    write_bytes(address, value);
-  } else {
-#if defined(__GNUC__)
-    using Bits = typename VectorOf<uint32_t, Bytes>::Type;
-    using Halves = typename VectorOf<uint16_t, Bytes / 2>::Type;
-    write_bytes(address, __builtin_convertvector(Type::template narrow<Bits>(value), Halves));
+  TREESCAN_OPERATOR(+)
+  TREESCAN_OPERATOR(-)
+  TREESCAN_OPERATOR(*)
+#undef TREESCAN_OPERATOR
+};
+template <class T, int Bytes, bool Half>
+struct VectorFor : VectorOf<T, Bytes> {};
+template <class T, int Bytes>
+struct VectorFor<T, Bytes, true> {
+  using Type = Pair<Bytes>;
+};
 #else
-    for (int l = 0; l < Bytes / 4; ++l) reinterpret_cast<uint16_t *>(address)[l] = store_one<Type>(value.lane[l]);
+template <class T, int Bytes, bool Half>
+struct VectorFor : VectorOf<T, Bytes> {};
 #endif
-  }
-}
 
-// A vector that waits in a place of the stored type and, for half types, in a second one for the lower bits.
+// What a kernel computes with: Bytes bytes of channels.
 template <class Type, int Bytes>
-TREESCAN_FORMULA typename VectorOf<typename Type::Computed, Bytes>::Type read_split(const char *place, const char *rest) {
-  using Vector = typename VectorOf<typename Type::Computed, Bytes>::Type;
-  if constexpr (!is_half<Type>) {
-    return read_bytes<Vector>(place);
-  } else {
+struct Lanes {
+  using T = typename Type::Computed;
+  using Vector = typename VectorFor<T, Bytes, is_half<Type>>::Type;
+  static constexpr int stored_bytes = Bytes / static_cast<int>(sizeof(T)) * static_cast<int>(sizeof(typename Type::Stored));
+
+  // To and from the type that is computed in. (Member by member: compilers copy whole structures through the stack.)
+  TREESCAN_FORMULA Vector read(const char *address) {
 #if defined(__GNUC__)
-    using Bits = typename VectorOf<uint32_t, Bytes>::Type;
-    using Halves = typename VectorOf<uint16_t, Bytes / 2>::Type;
-    return cast_bits<Vector>(__builtin_convertvector(read_bytes<Halves>(place), Bits) << 16 |
-                             __builtin_convertvector(read_bytes<Halves>(rest), Bits));
-#else
-    Vector value;
-    for (int l = 0; l < Bytes / 4; ++l)
-      value.lane[l] = cast_bits<float>(static_cast<uint32_t>(reinterpret_cast<const uint16_t *>(place)[l]) << 16 |
-                                       reinterpret_cast<const uint16_t *>(rest)[l]);
-    return value;
-#endif
-  }
-}
-template <class Type, int Bytes>
-TREESCAN_FORMULA void write_split(char *place, char *rest, typename VectorOf<typename Type::Computed, Bytes>::Type value) {
-  if constexpr (!is_half<Type>) {
-    write_bytes(place, value);
-  } else {
-#if defined(__GNUC__)
-    using Bits = typename VectorOf<uint32_t, Bytes>::Type;
-    using Halves = typename VectorOf<uint16_t, Bytes / 2>::Type;
-    const Bits bits = cast_bits<Bits>(value);
-    write_bytes(place, __builtin_convertvector(bits >> 16, Halves));
-    write_bytes(rest, __builtin_convertvector(bits, Halves));
-#else
-    for (int l = 0; l < Bytes / 4; ++l) {
-      const uint32_t bits = cast_bits<uint32_t>(value.lane[l]);
-      reinterpret_cast<uint16_t *>(place)[l] = static_cast<uint16_t>(bits >> 16);
-      reinterpret_cast<uint16_t *>(rest)[l] = static_cast<uint16_t>(bits);
+    if constexpr (is_half<Type>) {
+      using Half = typename Vector::Vector;
+      return {read_bytes<Half>(address), read_bytes<Half>(address + Bytes / 2)};
     }
 #endif
+    return read_bytes<Vector>(address);
   }
-}
+  TREESCAN_FORMULA void write(char *address, const Vector &value) {
+#if defined(__GNUC__)
+    if constexpr (is_half<Type>) {
+      write_bytes(address, value.lower);
+      write_bytes(address + Bytes / 2, value.upper);
+      return;
+    }
+#endif
+    write_bytes(address, value);
+  }
+
+  // To and from the stored type.
+  TREESCAN_FORMULA Vector load(const char *address) {
+    if constexpr (!is_half<Type>) {
+      return read_bytes<Vector>(address);
+    } else {
+#if defined(__GNUC__)
+      using Half = typename Vector::Vector;
+      const auto words = read_bytes<typename Vector::Words>(address);
+      return {Type::template widen<Half>(words & 0xffffu), Type::template widen<Half>(words >> 16)};
+#else
+      Vector value;
+      for (int l = 0; l < stored_bytes / 2; ++l) value.lane[l] = load_one<Type>(reinterpret_cast<const uint16_t *>(address)[l]);
+      return value;
+#endif
+    }
+  }
+  TREESCAN_FORMULA void store(char *address, const Vector &value) {
+    if constexpr (!is_half<Type>) {
+      write_bytes(address, value);
+    } else {
+#if defined(__GNUC__)
+      using Words = typename Vector::Words;
+      write_bytes(address, Type::template narrow<Words>(value.lower) | Type::template narrow<Words>(value.upper) << 16);
+#else
+      for (int l = 0; l < stored_bytes / 2; ++l) reinterpret_cast<uint16_t *>(address)[l] = store_one<Type>(value.lane[l]);
+#endif
+    }
+  }
+
+  // To and from a place of the stored type that, for half types, has room for the upper 16 bits of a float; `rest` takes
+  // the others.
+  TREESCAN_FORMULA Vector take(const char *place, const char *rest) {
+    if constexpr (!is_half<Type>) {
+      (void)rest;
+      return read_bytes<Vector>(place);
+    } else {
+#if defined(__GNUC__)
+      using Half = typename Vector::Vector;
+      const auto high = read_bytes<typename Vector::Words>(place), low = read_bytes<typename Vector::Words>(rest);
+      return {cast_bits<Half>(high << 16 | (low & 0xffffu)), cast_bits<Half>((high & 0xffff0000u) | low >> 16)};
+#else
+      Vector value;
+      for (int l = 0; l < stored_bytes / 2; ++l)
+        value.lane[l] = cast_bits<float>(static_cast<uint32_t>(reinterpret_cast<const uint16_t *>(place)[l]) << 16 |
+                                         reinterpret_cast<const uint16_t *>(rest)[l]);
+      return value;
+#endif
+    }
+  }
+  TREESCAN_FORMULA void keep(char *place, char *rest, const Vector &value) {
+    if constexpr (!is_half<Type>) {
+      (void)rest;
+      write_bytes(place, value);
+    } else {
+#if defined(__GNUC__)
+      using Words = typename Vector::Words;
+      const Words lower = cast_bits<Words>(value.lower), upper = cast_bits<Words>(value.upper);
+      write_bytes(place, lower >> 16 | (upper & 0xffff0000u));
+      write_bytes(rest, (lower & 0xffffu) | upper << 16);
+#else
+      for (int l = 0; l < stored_bytes / 2; ++l) {
+        const uint32_t bits = cast_bits<uint32_t>(value.lane[l]);
+        reinterpret_cast<uint16_t *>(place)[l] = static_cast<uint16_t>(bits >> 16);
+        reinterpret_cast<uint16_t *>(rest)[l] = static_cast<uint16_t>(bits);
+      }
+#endif
+    }
+  }
+
+  // The value, or zeros: `keep` is all ones or all zeros.
+  TREESCAN_FORMULA Vector only_if(int64_t keep, const Vector &value) {
+#if defined(__GNUC__)
+    if constexpr (is_half<Type>) {
+      return {masked<Bytes / 2>(keep, value.lower), masked<Bytes / 2>(keep, value.upper)};
+    } else {
+      return masked<Bytes>(keep, value);
+    }
+#else
+    Vector result = value;
+    for (T &lane : result.lane) lane = keep ? lane : T(0);
+    return result;
+#endif
+  }
+
+ private:
+#if defined(__GNUC__)
+  template <int Size>
+  TREESCAN_FORMULA typename VectorOf<T, Size>::Type masked(int64_t keep, typename VectorOf<T, Size>::Type value) {
+    using Bits = typename VectorOf<int64_t, Size>::Type;
+    return (typename VectorOf<T, Size>::Type)((Bits)value & (Bits{} + keep));
+  }
+#endif
+};
 
 }  // namespace
 }  // namespace treescan
