@@ -3,69 +3,21 @@
 #include <algorithm>
 #include <cstring>
 
+#include "cpu/grid_tree.h"
 #include "cpu/tree_order.h"
-#include "elementary.h"
 #include "parallel.h"
 
 namespace treescan {
 
 namespace {
 
-// The order of floats as unsigned integers: -0 equals +0, and NaN comes after everything.
-uint32_t sort_key(float cost) {
-  if (cost != cost) return 0xffffffffu;
+// The order of floats as integers: -0 equals +0, and NaN comes after everything.
+int32_t sort_key(float cost) {
+  if (cost != cost) return INT32_MAX;
   cost += 0.0f;  // turns -0 into +0
-  uint32_t bits;
+  int32_t bits;
   std::memcpy(&bits, &cost, sizeof bits);
-  return bits & 0x80000000u ? ~bits : bits | 0x80000000u;
-}
-
-// A uniform number in (0, 1) for an edge of an item: a counter run through splitmix64, so any thread or device can
-// draw it without the ones before.
-double uniform(uint64_t seed, int64_t item, int64_t edge) {
-  const auto mix = [](uint64_t z) {
-    z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
-    z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
-    return z ^ (z >> 31);
-  };
-  constexpr uint64_t step = 0x9e3779b97f4a7c15u;
-  const uint64_t stream = mix(seed + step * (static_cast<uint64_t>(item) + 1));
-  const uint64_t bits = mix(stream + step * (static_cast<uint64_t>(edge) + 1));
-  return (static_cast<double>(bits >> 11) + 0.5) * 0x1p-53;
-}
-
-// Drawing edges one by one, each with probability in proportion to exp(-cost), is the same as sorting them by
-// log(E) + cost with E = -log(U) drawn from the exponential distribution.
-float random_cost(float cost, uint64_t seed, int64_t item, int64_t edge) {
-  return static_cast<float>(elementary_log(-elementary_log(uniform(seed, item, edge))) + static_cast<double>(cost));
-}
-
-// An edge as one number: its key above, its index below. Sorting the keys stably leaves ties by index.
-using Keyed = uint64_t;
-
-// Sorts by the upper 32 bits, 11 at a time, leaving out digits that are all equal. Returns where the result lies.
-Keyed *radix_sort(Keyed *from, Keyed *to, int64_t count) {
-  constexpr int bits = 11, passes = 3;
-  constexpr uint32_t buckets = 1u << bits;
-  int32_t histogram[passes][buckets] = {};
-  for (int64_t i = 0; i < count; ++i) {
-    const auto key = static_cast<uint32_t>(from[i] >> 32);
-    for (int pass = 0; pass < passes; ++pass) ++histogram[pass][(key >> (bits * pass)) & (buckets - 1)];
-  }
-  for (int pass = 0; pass < passes; ++pass) {
-    const int shift = 32 + bits * pass;
-    int32_t *const start = histogram[pass];
-    if (count > 0 && start[(from[0] >> shift) & (buckets - 1)] == count) continue;
-    int32_t sum = 0;
-    for (uint32_t bucket = 0; bucket < buckets; ++bucket) {
-      const int32_t size = start[bucket];
-      start[bucket] = sum;
-      sum += size;
-    }
-    for (int64_t i = 0; i < count; ++i) to[start[(from[i] >> shift) & (buckets - 1)]++] = from[i];
-    std::swap(from, to);
-  }
-  return from;
+  return bits < 0 ? bits ^ INT32_MAX : bits;
 }
 
 // Disjoint sets by size: a root holds minus the size of its set, the others the way to their root.
@@ -123,7 +75,7 @@ int64_t kruskal(const Graph &graph, const treescan_tensor &cost, EdgeOrder order
     float value = row[e * stride];
     if (order.kind == EdgeOrder::descending) value = -value;
     if (order.kind == EdgeOrder::random) value = random_cost(value, order.seed, item, e);
-    scratch.keys[count++] = static_cast<Keyed>(sort_key(value)) << 32 | static_cast<Keyed>(e);
+    scratch.keys[count++] = keyed(sort_key(value), static_cast<uint32_t>(e));
   }
   const Keyed *const sorted = radix_sort(scratch.keys, scratch.spare, count);
   DisjointSets sets(scratch.sets, graph.num_vertices);
@@ -135,9 +87,7 @@ int64_t kruskal(const Graph &graph, const treescan_tensor &cost, EdgeOrder order
   return found;
 }
 
-}  // namespace
-
-void spanning_tree(const Graph &graph, const treescan_tensor &cost, EdgeOrder order, const treescan_tensor &root,
+void spanning_tree_of_any(const Graph &graph, const treescan_tensor &cost, EdgeOrder order, const treescan_tensor &root,
                    const treescan_tree_output &output, treescan_workspace *workspace) {
   const int64_t batch = cost.sizes[0];
   const int64_t workers = num_workers(batch);
@@ -171,6 +121,40 @@ void spanning_tree(const Graph &graph, const treescan_tensor &cost, EdgeOrder or
       write_tree(scratch.tree, item, output);
     });
   });
+}
+
+// Items in parallel if there are enough of them, else threads inside each.
+void spanning_tree_of_grid(const Graph &graph, const treescan_tensor &cost, EdgeOrder order, const treescan_tensor &root,
+                           const treescan_tree_output &output, treescan_workspace *workspace) {
+  constexpr int64_t large = 1 << 15;  // vertices that are worth a second thread
+  const int64_t batch = cost.sizes[0];
+  const int64_t workers = num_workers(batch);
+  const int64_t workers_inside = workers == 1 && graph.num_vertices >= large ? num_threads() : 1;
+  const int64_t slice = [&] {
+    Carver carver;
+    GridTree(carver, graph, workers_inside);
+    return carver.used();
+  }();
+  const auto layout = [&](Carver &carver) { return carver.take<char>(slice * workers); };
+  with_scratch(workspace, layout, [&](Carver &carver) {
+    char *const slices = layout(carver);
+    for_each_task(workers, batch, [&](int64_t worker, int64_t item) {
+      Carver own(slices + worker * slice);
+      GridTree tree(own, graph, workers_inside);
+      tree.build(cost, order, item, read_root(root, item, graph.num_vertices), output);
+    });
+  });
+}
+
+}  // namespace
+
+void spanning_tree(const Graph &graph, const treescan_tensor &cost, EdgeOrder order, const treescan_tensor &root,
+                   const treescan_tree_output &output, treescan_workspace *workspace) {
+  if (GridTree::fits(graph)) {
+    spanning_tree_of_grid(graph, cost, order, root, output, workspace);
+  } else {
+    spanning_tree_of_any(graph, cost, order, root, output, workspace);
+  }
 }
 
 }  // namespace treescan

@@ -1,0 +1,79 @@
+// Spanning trees of grids, rooted and ordered: the trees that the general way finds as well, several times faster.
+//
+//   1. Keys that sort as the costs do. With 4 neighbours, the nearest neighbour of each vertex and the largest edge of
+//      each square decide three quarters of all edges where they stand (Boruvka's first round, and its dual).
+//   2. Kruskal's algorithm on what is left inside each tile of the grid, small enough for the first cache. An edge that
+//      joins a part of the tree that doesn't touch the tile's border is surely in the tree; one between two parts that
+//      do has to wait.
+//   3. Kruskal's algorithm on what waits and on the edges between tiles.
+//   4. A search from the root, breadth first, over a byte per vertex that says which neighbours it is linked to.
+#pragma once
+
+#include <cstdint>
+
+#include "cpu/edge_order.h"
+#include "cpu/grid_kernels.h"
+#include "graph.h"
+#include "workspace.h"
+
+namespace treescan {
+
+class GridTree {
+ public:
+  // Vertices are numbered together with a direction, in 32 bits.
+  static bool fits(const Graph &graph) {
+    return graph.kind == TREESCAN_GRID && graph.num_vertices > 1 && graph.num_vertices < (int64_t{1} << 29);
+  }
+
+  // Takes the memory for one item, which so many threads will work on.
+  GridTree(Carver &carver, const Graph &graph, int64_t workers);
+
+  void build(const treescan_tensor &cost, EdgeOrder order, int64_t item, int32_t root,
+             const treescan_tree_output &output);
+
+ private:
+  static constexpr int max_kinds = 4, max_directions = 2 * max_kinds;
+  static constexpr int tile_bits = 12;  // the logarithm of the most vertices in a tile
+
+  struct Tile;
+  struct Row;
+  // A vertex's links as a table gives them to the search: the neighbours, and how each sees the way back.
+  struct Links {
+    int32_t offset[max_directions];
+    uint8_t back[max_directions];
+    int32_t count;
+  };
+
+  int64_t set_of(int64_t r, int64_t c) const;
+  Tile tile(int64_t index) const;
+  template <class Body>
+  void for_each_band(Body &&body) const;
+
+  void set_keys(const treescan_tensor &cost, EdgeOrder order, int64_t item);
+  void judge();
+  int64_t join_inside(const Tile &tile, Keyed *edges, Keyed *spare);
+  void join_tiles(int64_t waiting);
+  void join(Keyed *edges, Keyed *spare);
+  void search(int32_t root, const Row &depth);
+  void write(int64_t item, int32_t root, const treescan_tree_output &output) const;
+
+  const Graph &graph_;
+  int64_t workers_, height_, width_;
+  int kinds_;                          // of edges, by direction: as in Stencil
+  int64_t row_step_[max_kinds], column_step_[max_kinds];
+  int forward_[max_kinds];             // the bit of `links_` for a kind's edges at their first vertex
+  int64_t offset_[max_directions];     // the neighbour that a bit stands for, ascending
+  int rows_log_, columns_log_;         // of tiles
+  int64_t tiles_across_, tiles_;
+  int64_t most_local_, most_waiting_;  // edges that there is memory for
+
+  int32_t *keys_[max_kinds];           // by first vertex
+  uint8_t *links_, *open_, *start_, *nearest_;  // by vertex: see Verdicts
+  int32_t *sets_;                      // disjoint sets, tile by tile: minus a weight, or the way to a root
+  Keyed *local_, *waiting_;
+  int32_t *order_;
+  uint8_t *back_, *to_parent_;         // by position and by vertex: the bit of the way to the parent
+  Links *table_;
+};
+
+}  // namespace treescan
