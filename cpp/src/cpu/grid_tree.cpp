@@ -16,16 +16,13 @@ const GridKernels &grid_kernels() { return TREESCAN_KERNEL(grid_kernels)(); }
 
 namespace {
 
-// A set with a vertex on its tile's border weighs at least this much, one without never does.
-constexpr int32_t border_weight = 1 << 16;
-
+// The root of a set, which points to itself. The first steps are taken whether they are needed or not, since nobody can
+// guess that well, and shorten the way.
 int32_t find(int32_t *sets, int32_t v) {
-  while (sets[v] >= 0) {
-    const int32_t above = sets[v];
-    if (sets[above] >= 0) sets[v] = sets[above];
-    v = above;
-  }
-  return v;
+  int32_t root = sets[sets[v]];
+  while (sets[root] != root) root = sets[root] = sets[sets[root]];
+  sets[v] = root;
+  return root;
 }
 
 int log_from(int64_t count) {
@@ -80,6 +77,7 @@ GridTree::GridTree(Carver &carver, const Graph &graph, int64_t workers)
   start_ = carver.take<uint8_t>(vertices);
   nearest_ = carver.take<uint8_t>(vertices + 2 * margin) + margin;
   sets_ = carver.take<int32_t>(tiles_ << (rows_log_ + columns_log_));
+  touching_ = carver.take<uint8_t>(tiles_ << (rows_log_ + columns_log_));
   most_local_ = kinds_ * std::min<int64_t>(vertices, int64_t{1} << (rows_log_ + columns_log_));
   local_ = carver.take<Keyed>(workers_ * 2 * most_local_);
   table_ = carver.take<Links>(int64_t{1} << directions);
@@ -194,30 +192,41 @@ void GridTree::judge() {
   });
 }
 
+// Links the vertices of an edge, if `joins` is 1.
+void GridTree::link(int64_t v, int kind, unsigned joins) {
+  const int forward = forward_[kind], back = 2 * kinds_ - 1 - forward;
+  uint8_t &near = links_[v], &far = links_[v + offset_[forward]];
+  near = static_cast<uint8_t>(near | joins << forward);
+  far = static_cast<uint8_t>(far | joins << back);
+}
+
 // Step 2. Returns how many of the tile's edges are left open.
 int64_t GridTree::join_inside(const Tile &t, Keyed *edges, Keyed *spare) {
   int32_t *const sets = sets_ + t.first_set;
   const int32_t pitch = int32_t{1} << columns_log_;
   const int32_t base = static_cast<int32_t>(t.first_set);
   // Every vertex starts out below its nearest neighbour.
-  const int32_t step[8] = {-pitch, pitch, -1, 1, 0, 0, 0, 0};
+  const int32_t step[2 * is_first] = {-pitch, pitch, -1, 1, 0, 0, 0, 0};
   const bool has_above = t.row > 0, has_below = t.row + t.rows < height_;
   const bool has_before = t.column > 0, has_behind = t.column + t.columns < width_;
   for (int64_t r = 0; r < t.rows; ++r) {
     const uint8_t *const start = start_ + (t.row + r) * width_ + t.column;
     int32_t *const row = sets + r * pitch;
     const int32_t here = base + static_cast<int32_t>(r) * pitch;
-    for (int64_t c = 0; c < t.columns; ++c)
-      row[c] = start[c] & is_first ? -1 : here + static_cast<int32_t>(c) + step[start[c]];
-    if (r == 0 && has_above)
-      for (int64_t c = 0; c < t.columns; ++c) row[c] = start[c] == above ? -1 : row[c];
-    if (r == t.rows - 1 && has_below)
-      for (int64_t c = 0; c < t.columns; ++c) row[c] = start[c] == below ? -1 : row[c];
-    if (has_before && start[0] == before) row[0] = -1;
-    if (has_behind && start[t.columns - 1] == behind) row[t.columns - 1] = -1;
+    for (int64_t c = 0; c < t.columns; ++c) row[c] = here + static_cast<int32_t>(c) + step[start[c]];
+    const auto stay_if = [&](bool is_edge, int64_t c, Neighbour outside) {
+      if (is_edge && start[c] == outside) row[c] = here + static_cast<int32_t>(c);
+    };
+    for (int64_t c = 0; r == 0 && c < t.columns; ++c) stay_if(has_above, c, above);
+    for (int64_t c = 0; r == t.rows - 1 && c < t.columns; ++c) stay_if(has_below, c, below);
+    stay_if(has_before, 0, before);
+    stay_if(has_behind, t.columns - 1, behind);
+    std::memset(touching_ + t.first_set + r * pitch, 0, static_cast<size_t>(t.columns));
   }
+  for (int64_t r = 0; r < t.rows; ++r)  // chains of nearest neighbours are short
+    for (int64_t c = 0; c < t.columns; ++c) sets[r * pitch + c] = sets_[sets[r * pitch + c]];
   const auto touch = [&](int64_t r, int64_t c) {
-    sets_[find(sets_, base + static_cast<int32_t>(r * pitch + c))] = -border_weight;
+    touching_[find(sets_, base + static_cast<int32_t>(r * pitch + c))] = 1;
   };
   for (int64_t c = 0; c < t.columns; ++c) {
     if (has_above) touch(0, c);
@@ -228,8 +237,7 @@ int64_t GridTree::join_inside(const Tile &t, Keyed *edges, Keyed *spare) {
     if (has_behind) touch(r, t.columns - 1);
   }
 
-  // The tile's open edges, by ascending index; the low bits say where: row, column, kind.
-  constexpr int kind_bits = 2;
+  // The tile's open edges, by ascending index.
   int64_t count = 0, left = 0;
   for (int k = 0; k < kinds_; ++k) {
     const int64_t first = std::max<int64_t>(0, -column_step_[k]), last = t.columns - std::max<int64_t>(0, column_step_[k]);
@@ -238,10 +246,10 @@ int64_t GridTree::join_inside(const Tile &t, Keyed *edges, Keyed *spare) {
       const int64_t v = (t.row + r) * width_ + t.column;
       uint8_t *const open = open_ + v;
       const int32_t *const keys = keys_[k] + v;
-      const auto code = static_cast<uint32_t>(r << (tile_bits + kind_bits)) | static_cast<uint32_t>(k);
+      const auto code = static_cast<uint32_t>(r * pitch) << kind_bits | static_cast<uint32_t>(k);
       if (r + row_step_[k] < t.rows) {
         for (int64_t c = first; c < last; ++c) {
-          edges[count] = keyed(keys[c], code | static_cast<uint32_t>(c) << kind_bits);
+          edges[count] = keyed(keys[c], code + (static_cast<uint32_t>(c) << kind_bits));
           count += open[c] >> k & 1;
           open[c] = static_cast<uint8_t>(open[c] & ~bit);
         }
@@ -253,28 +261,23 @@ int64_t GridTree::join_inside(const Tile &t, Keyed *edges, Keyed *spare) {
     }
   }
   const Keyed *const sorted = radix_sort(edges, spare, count);
-  const int top = 2 * kinds_ - 1;
   for (int64_t i = 0; i < count; ++i) {
     const auto code = static_cast<uint32_t>(sorted[i]);
     const int k = static_cast<int>(code & ((1u << kind_bits) - 1));
-    const int64_t r = code >> (tile_bits + kind_bits), c = code >> kind_bits & ((1u << tile_bits) - 1);
-    const int32_t at = base + static_cast<int32_t>(r * pitch + c);
+    const auto inside = static_cast<int32_t>(code >> kind_bits), at = base + inside;
     const int32_t a = find(sets_, at);
     const int32_t b = find(sets_, at + static_cast<int32_t>(row_step_[k] * pitch + column_step_[k]));
-    if (a == b) continue;
-    const int64_t v = (t.row + r) * width_ + t.column + c;
-    const int32_t weight_a = -sets_[a], weight_b = -sets_[b];
-    if (std::min(weight_a, weight_b) >= border_weight) {
+    const unsigned joins = a != b;
+    const int64_t v = (t.row + (inside >> columns_log_)) * width_ + t.column + (inside & (pitch - 1));
+    if (joins & touching_[a] & touching_[b]) {
       open_[v] = static_cast<uint8_t>(open_[v] | 1 << k);
       ++left;
       continue;
     }
-    const bool a_above = weight_a > weight_b;
-    sets_[a_above ? b : a] = a_above ? a : b;
-    sets_[a_above ? a : b] = -(weight_a + weight_b);
-    uint8_t &near = links_[v], &far = links_[v + offset_[forward_[k]]];
-    near = static_cast<uint8_t>(near | 1 << forward_[k]);
-    far = static_cast<uint8_t>(far | 1 << (top - forward_[k]));
+    const int32_t first = std::min(a, b), second = std::max(a, b);
+    sets_[second] = first;
+    touching_[first] = static_cast<uint8_t>(touching_[first] | touching_[second]);
+    link(v, k, joins);
   }
   return left;
 }
@@ -282,18 +285,17 @@ int64_t GridTree::join_inside(const Tile &t, Keyed *edges, Keyed *spare) {
 // Step 3, for so many open edges.
 void GridTree::join_tiles(int64_t waiting) {
   // Edges between tiles that are in the tree already, as nearest neighbours.
-  const auto link = [&](int64_t r, int64_t c, int k) {
-    const int64_t v = r * width_ + c;
-    if (!(links_[v] >> forward_[k] & 1)) return;
+  const auto follow = [&](int64_t r, int64_t c, int k) {
+    if (!(links_[r * width_ + c] >> forward_[k] & 1)) return;
     const int32_t a = find(sets_, static_cast<int32_t>(set_of(r, c)));
     const int32_t b = find(sets_, static_cast<int32_t>(set_of(r + row_step_[k], c + column_step_[k])));
-    if (a != b) sets_[a] = b;
+    sets_[std::max(a, b)] = std::min(a, b);
   };
   if (kinds_ == 2) {
     for (int64_t r = (int64_t{1} << rows_log_) - 1; r + 1 < height_; r += int64_t{1} << rows_log_)
-      for (int64_t c = 0; c < width_; ++c) link(r, c, 0);
+      for (int64_t c = 0; c < width_; ++c) follow(r, c, 0);
     for (int64_t r = 0; r < height_; ++r)
-      for (int64_t c = (int64_t{1} << columns_log_) - 1; c + 1 < width_; c += int64_t{1} << columns_log_) link(r, c, 1);
+      for (int64_t c = (int64_t{1} << columns_log_) - 1; c + 1 < width_; c += int64_t{1} << columns_log_) follow(r, c, 1);
   }
   if (waiting <= most_waiting_) return join(waiting_, waiting_ + waiting);
   // Rare: costs of which the tiles can decide little. This memory comes from the system.
@@ -303,7 +305,6 @@ void GridTree::join_tiles(int64_t waiting) {
 }
 
 void GridTree::join(Keyed *edges, Keyed *spare) {
-  constexpr int kind_bits = 2;
   int64_t found = 0;
   for (int k = 0; k < kinds_; ++k)
     for (int64_t v = 0; v < graph_.num_vertices; ++v) {
@@ -318,7 +319,6 @@ void GridTree::join(Keyed *edges, Keyed *spare) {
       if (open_[v] >> k & 1) edges[found++] = keyed(keys_[k][v], static_cast<uint32_t>(v << kind_bits | k));
     }
   const Keyed *const sorted = radix_sort(edges, spare, found);
-  const int top = 2 * kinds_ - 1;
   for (int64_t i = 0; i < found; ++i) {
     const auto code = static_cast<uint32_t>(sorted[i]);
     const int k = static_cast<int>(code & ((1u << kind_bits) - 1));
@@ -326,12 +326,8 @@ void GridTree::join(Keyed *edges, Keyed *spare) {
     const int64_t r = v / width_, c = v % width_;
     const int32_t a = find(sets_, static_cast<int32_t>(set_of(r, c)));
     const int32_t b = find(sets_, static_cast<int32_t>(set_of(r + row_step_[k], c + column_step_[k])));
-    if (a == b) continue;
-    const bool a_above = sets_[a] < sets_[b];
-    sets_[a_above ? b : a] = a_above ? a : b;
-    uint8_t &near = links_[v], &far = links_[v + offset_[forward_[k]]];
-    near = static_cast<uint8_t>(near | 1 << forward_[k]);
-    far = static_cast<uint8_t>(far | 1 << (top - forward_[k]));
+    sets_[std::max(a, b)] = std::min(a, b);
+    link(v, k, a != b);
   }
 }
 

@@ -2,7 +2,7 @@
 //
 //   1. Keys that sort as the costs do. With 4 neighbours, the nearest neighbour of each vertex and the largest edge of
 //      each square decide three quarters of all edges where they stand (Boruvka's first round, and its dual).
-//   2. Kruskal's algorithm on what is left inside each tile of the grid, small enough for the first cache. An edge that
+//   2. Kruskal's algorithm on what is left inside each tile of the grid, small enough for the second cache. An edge that
 //      joins a part of the tree that doesn't touch the tile's border is surely in the tree; one between two parts that
 //      do has to wait.
 //   3. Kruskal's algorithm on what waits and on the edges between tiles.
@@ -33,7 +33,8 @@ class GridTree {
 
  private:
   static constexpr int max_kinds = 4, max_directions = 2 * max_kinds;
-  static constexpr int tile_bits = 12;  // the logarithm of the most vertices in a tile
+  static constexpr int tile_bits = 16;  // the logarithm of the most vertices in a tile
+  static constexpr int kind_bits = 2;   // an open edge is its first vertex and its kind, in one number
 
   struct Tile;
   struct Row;
@@ -51,6 +52,7 @@ class GridTree {
 
   void set_keys(const treescan_tensor &cost, EdgeOrder order, int64_t item);
   void judge();
+  void link(int64_t v, int kind, unsigned joins);
   int64_t join_inside(const Tile &tile, Keyed *edges, Keyed *spare);
   void join_tiles(int64_t waiting);
   void join(Keyed *edges, Keyed *spare);
@@ -69,7 +71,8 @@ class GridTree {
 
   int32_t *keys_[max_kinds];           // by first vertex
   uint8_t *links_, *open_, *start_, *nearest_;  // by vertex: see Verdicts
-  int32_t *sets_;                      // disjoint sets, tile by tile: minus a weight, or the way to a root
+  int32_t *sets_;                      // disjoint sets, tile by tile: the way to a root, which points to itself
+  uint8_t *touching_;                  // whether the set of a root touches its tile's border
   Keyed *local_, *waiting_;
   int32_t *order_;
   uint8_t *back_, *to_parent_;         // by position and by vertex: the bit of the way to the parent
