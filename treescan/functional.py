@@ -59,7 +59,7 @@ def _num_vertices(tensor: Tensor) -> int:
 
 def _spanning_tree(graph: Graph, cost: Tensor, maximum: bool, root: int | Tensor) -> Tree:
     root = root_tensor(root, cost.shape[0], cost.device)
-    parent, order, depth, edge = ops.minimum_spanning_tree(cost, *graph.arguments, maximum, root)
+    parent, order, depth, edge = ops.call(ops.minimum_spanning_tree, cost, *graph.arguments, maximum, root)
     return Tree(parent, order, depth, order[:, 0], edge)
 
 
@@ -103,7 +103,7 @@ def edge_weights(features: Tensor, graph: Graph, metric: str = "cosine", *, exp:
     _check_floats("features", features)
     ops.choice("metric", metric, _METRICS)
     _graph_for(graph, "features", features, 0, None)
-    return ops.edge_weights(features.detach(), *graph.arguments, metric, exp)
+    return ops.call(ops.edge_weights, features.detach(), *graph.arguments, metric, exp)
 
 
 def minimum_spanning_tree(graph: Graph, cost: Tensor, *, maximum: bool = False, root: int | Tensor = 0) -> Tree:
@@ -152,7 +152,7 @@ def random_spanning_tree(graph: Graph, cost: Tensor, *, seed: int, root: int | T
     cost = _check_cost(graph, cost)
     root = root_tensor(root, cost.shape[0], cost.device)
     signed = seed - 2**64 if seed >= 2**63 else seed  # an op's integers are signed
-    parent, order, depth, edge = ops.random_spanning_tree(cost, *graph.arguments, signed, root)
+    parent, order, depth, edge = ops.call(ops.random_spanning_tree, cost, *graph.arguments, signed, root)
     return Tree(parent, order, depth, order[:, 0], edge)
 
 
@@ -195,7 +195,8 @@ def _tree_for_scan(x, graph, guide, metric, maximum, root, window, context_lengt
 
 def tree_scan(x: Tensor, weights: Tensor, graph: str | Graph | Tree = "grid", *, direction: str = "both",
               guide: Tensor | None = None, metric: str = "cosine", maximum: bool = False, root: int | Tensor = 0,
-              window: int = 3, context_length: int | Sequence[int] | Tensor | None = None) -> Tensor:
+              window: int = 3, context_length: int | Sequence[int] | Tensor | None = None,
+              out: Tensor | None = None) -> Tensor:
     """State propagation along a tree, in time linear in its vertices.
 
     For every batch item and channel, with p the parent map of the tree and r its root:
@@ -217,6 +218,8 @@ def tree_scan(x: Tensor, weights: Tensor, graph: str | Graph | Tree = "grid", *,
         guide: (B, any C, ...) features that the tree is built from; default x. No gradient flows through it.
         metric, maximum, root: as for `build_tree`.
         window, context_length: for graph="tokens", as for `token_graph`.
+        out: where to write y, a tensor like x with memory of its own; only where no gradient is wanted. For large images
+            new memory costs about as much as the scan.
 
     Returns y, with x's shape and dtype and, if x is dense, its strides. Differentiable in x and weights to any order,
     in reverse and in forward mode; the gradient of the root's weight is 0. Under autocast it computes in float32, as
@@ -256,4 +259,21 @@ def tree_scan(x: Tensor, weights: Tensor, graph: str | Graph | Tree = "grid", *,
     else:
         tree = _tree_for_scan(x, graph, guide, metric, maximum, root, window, context_length)
         parent, order = tree.parent, tree.order
-    return ops.scan(x, weights, parent, order, direction)
+    if out is not None:
+        return _scan_into(out, x, weights, parent, order, direction)
+    return ops.call(ops.scan, x, weights, parent, order, direction)
+
+
+def _scan_into(out, x, weights, parent, order, direction) -> Tensor:
+    if not isinstance(out, Tensor):
+        raise TypeError(f"out must be a tensor, got {type(out).__name__}")
+    if out.shape != x.shape or out.dtype != x.dtype or out.device != x.device:
+        raise ValueError(f"out must be like x, {x.dtype} of shape {_shape(x)} on {x.device}, got {out.dtype} of shape "
+                         f"{_shape(out)} on {out.device}")
+    if torch.is_grad_enabled() and (x.requires_grad or weights.requires_grad or out.requires_grad):
+        raise RuntimeError("out can't be given where a gradient is wanted: x, weights or out requires one")
+    if not out.is_meta and out.untyped_storage().data_ptr() in (
+            x.untyped_storage().data_ptr(), weights.untyped_storage().data_ptr()) and out.numel():
+        raise ValueError("out must have memory of its own, but shares it with x or weights")
+    ops.scan_out(x, weights, parent, order, direction, out=out)
+    return out

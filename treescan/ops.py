@@ -53,7 +53,32 @@ def _define(schema: str, allocate, fill, differentiable: bool = False):
         _library.impl(name, torch.library.fallthrough_kernel, "Autograd")
     torch.library.register_fake(f"treescan::{name}", allocate, lib=_library)
     op = getattr(torch.ops.treescan, name).default
+    _kernels[op] = kernel
     return op
+
+
+_kernels = {}
+
+
+def call(op, *arguments):
+    """`op(*arguments)`, without the dispatcher where it would do nothing but pass the call on: that takes longer than a
+    scan of a small image."""
+    return _kernels[op](*arguments) if _nobody_looks_on(arguments) else op(*arguments)
+
+
+def _nobody_looks_on(arguments) -> bool:
+    """Whether these are ordinary CPU tensors, and nobody differentiates, transforms, traces, casts or records."""
+    if torch.compiler.is_compiling():
+        return False
+    grad = torch.is_grad_enabled()
+    for argument in arguments:
+        if isinstance(argument, Tensor):
+            if type(argument) is not Tensor or not argument.is_cpu or grad and argument.requires_grad:
+                return False
+    return not (forward_ad._current_level >= 0 or torch._C._are_functorch_transforms_active()
+                or torch._C._len_torch_dispatch_stack() or torch._C._len_torch_function_stack()
+                or torch._C._get_tracing_state() or torch.is_autocast_enabled("cpu")
+                or torch.autograd.profiler._is_profiler_enabled)
 
 
 # ---- Scans ----
@@ -65,6 +90,15 @@ scan = _define(
         choice("direction", direction, _C.DIRECTIONS), parent, order, x, weights, y),
     differentiable=True,
 )
+
+# For callers that have memory for the result. It can't be differentiated.
+_library.define("scan_out(Tensor x, Tensor weights, Tensor parent, Tensor order, str direction, *, Tensor(a!) out) -> ()",
+                tags=(torch.Tag.pt2_compliant_tag,))
+_library.impl("scan_out", lambda x, weights, parent, order, direction, *, out: _C.scan(
+    choice("direction", direction, _C.DIRECTIONS), parent, order, x, weights, out), "CPU")
+_library.impl("scan_out", torch.library.fallthrough_kernel, "Autograd")
+torch.library.register_fake("treescan::scan_out", lambda *arguments, out: None, lib=_library)
+scan_out = torch.ops.treescan.scan_out.default
 
 scan_backward = _define(
     "scan_backward(Tensor grad, Tensor x, Tensor weights, Tensor parent, Tensor order, str direction)"
@@ -246,7 +280,8 @@ def _graph(kind, sizes, context_length, edge_index) -> tuple:
 
 
 def _new_tree(like: Tensor, batch: int, vertices: int, count: int) -> tuple[Tensor, ...]:
-    return tuple(like.new_empty((batch, vertices), dtype=torch.int32) for _ in range(count))
+    first = like.new_empty((batch, vertices), dtype=torch.int32)
+    return first, *(torch.empty_like(first) for _ in range(count - 1))
 
 
 def _new_spanning_tree(cost, kind, sizes, context_length, edge_index, option, root):

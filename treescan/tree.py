@@ -92,7 +92,7 @@ class Tree(NamedTuple):
         """
         if parent.ndim != 2:
             raise ValueError(f"parent must have shape (B, V), got {tuple(parent.shape)}")
-        parent, order, depth = ops.tree_from_parents(_int32("parent", parent), None)
+        parent, order, depth = ops.call(ops.tree_from_parents, _int32("parent", parent), None)
         return cls(parent, order, depth, order[:, 0])
 
     def reroot(self, root: int | Tensor) -> Tree:
@@ -107,7 +107,7 @@ class Tree(NamedTuple):
         [[1, 2, 2]]
         """
         root = root_tensor(root, self.parent.shape[0], self.parent.device)
-        parent, order, depth = ops.tree_from_parents(self.parent, root)
+        parent, order, depth = ops.call(ops.tree_from_parents, self.parent, root)
         edge = self.edge
         if edge is not None:
             # A vertex whose new parent was its child had their edge listed at that child.
