@@ -205,6 +205,9 @@ struct Task {
   }
 };
 
+// Of an image with so few vertices the caches hold what comes next anyway.
+constexpr int64_t few_vertices = 512;
+
 // The frame that forward and backward share: plans for all trees, then body(task) for every tile of every item.
 template <class Body>
 void for_each_tile(const treescan_tensor &parent, const treescan_tensor &order, const treescan_tensor &x,
@@ -244,7 +247,7 @@ void for_each_tile(const treescan_tensor &parent, const treescan_tensor &order, 
     const int64_t lanes = width_bytes[width] / tiling.element, tiles = tiles_of(width);
     for_each_task(num_workers(batch * tiles), batch * tiles, [&](int64_t worker, int64_t task) {
       const int64_t item = task / tiles, channel = task % tiles * lanes;
-      const Plan plan{vertices, pieces.plans[trees == 1 ? 0 : item].steps, ring};
+      const Plan plan{vertices, pieces.plans[trees == 1 ? 0 : item].steps, ring, vertices > few_vertices};
       body(Task{tiling, plan, width, item, channel, std::min(lanes, channels - channel),
                 pieces.rings + worker * tiling.rings * tiling.ring_bytes, pieces.buffers + worker * tiling.buffer_bytes()});
     });

@@ -16,7 +16,7 @@ struct Kernels {
   static constexpr int stored_bytes = Row::stored_bytes;
   static constexpr int64_t row_bytes = Bytes * Count;
   // How many vertices ahead rows are fetched: enough to have many cache misses under way.
-  static constexpr int64_t ahead = row_bytes <= 64 ? 48 : 3072 / row_bytes;
+  static constexpr int64_t ahead = row_bytes <= 64 ? 48 : row_bytes >= 512 ? 8 : 3072 / row_bytes;
 
   // Vector k of a row, as computed in.
   TREESCAN_FORMULA Vector read(const char *row, int k) { return Row::read(row + k * Bytes); }
@@ -69,12 +69,12 @@ struct Kernels {
     Vector siblings[Sums][Count] = {};
     int64_t last_parent = -1;
     for (int64_t i = plan.num_vertices - 1; i > 0; --i) {
-      fetch(fetched, plan.steps[i > ahead ? i - ahead : 0].vertex);
+      if (plan.far) fetch(fetched, plan.steps[i > ahead ? i - ahead : 0].vertex);
       const Place at = place(plan, i);
       const int64_t same_parent = -static_cast<int64_t>(at.parent == last_parent);
       last_parent = at.parent;
       const char *const w_row = row(weights, at.vertex);
-#pragma GCC unroll 4
+#pragma GCC unroll 8
       for (int k = 0; k < Count; ++k) {
         const Vector w = load(w_row, k);
         Vector states[Sums];
@@ -107,10 +107,10 @@ struct Kernels {
       for (int s = 0; s < States; ++s) write(rings[s], k, states[s]);
     }
     for (int64_t i = 1; i < plan.num_vertices; ++i) {
-      fetch(fetched, plan.steps[i + ahead < plan.num_vertices ? i + ahead : 0].vertex);
+      if (plan.far) fetch(fetched, plan.steps[i + ahead < plan.num_vertices ? i + ahead : 0].vertex);
       const Place at = place(plan, i);
       const char *const w_row = row(weights, at.vertex);
-#pragma GCC unroll 4
+#pragma GCC unroll 8
       for (int k = 0; k < Count; ++k) {
         Vector states[States];
         for (int s = 0; s < States; ++s) states[s] = read(rings[s] + at.above, k);
@@ -240,13 +240,14 @@ struct KernelsOf {
   static constexpr int widest = is_half<Type> ? 128 : 64;
   using W128 = Kernels<Type, widest, 128 / widest>;
   using W256 = Kernels<Type, widest, 256 / widest>;
+  using W512 = Kernels<Type, widest, 512 / widest>;
   static constexpr ScanKernels table = {
-      {{W16::forward_up, W32::forward_up, W64::forward_up, W128::forward_up, W256::forward_up},
-       {W16::forward_down, W32::forward_down, W64::forward_down, W128::forward_down, W256::forward_down},
-       {W16::forward_both, W32::forward_both, W64::forward_both, W128::forward_both, W256::forward_both}},
-      {{W16::backward_up, W32::backward_up, W64::backward_up, W128::backward_up, W256::backward_up},
-       {W16::backward_down, W32::backward_down, W64::backward_down, W128::backward_down, W256::backward_down},
-       {W16::backward_both, W32::backward_both, W64::backward_both, W128::backward_both, W256::backward_both}}};
+      {{W16::forward_up, W32::forward_up, W64::forward_up, W128::forward_up, W256::forward_up, W512::forward_up},
+       {W16::forward_down, W32::forward_down, W64::forward_down, W128::forward_down, W256::forward_down, W512::forward_down},
+       {W16::forward_both, W32::forward_both, W64::forward_both, W128::forward_both, W256::forward_both, W512::forward_both}},
+      {{W16::backward_up, W32::backward_up, W64::backward_up, W128::backward_up, W256::backward_up, W512::backward_up},
+       {W16::backward_down, W32::backward_down, W64::backward_down, W128::backward_down, W256::backward_down, W512::backward_down},
+       {W16::backward_both, W32::backward_both, W64::backward_both, W128::backward_both, W256::backward_both, W512::backward_both}}};
 };
 
 }  // namespace

@@ -18,6 +18,7 @@ struct Plan {
   int64_t num_vertices;
   const Step *steps;
   int64_t ring;  // a power of two, more than any vertex lies behind its parent
+  bool far;      // whether rows are so many that they have to be fetched ahead
 };
 
 // Some channels of all vertices: the row of vertex v starts at data + v * stride, in bytes.
@@ -47,8 +48,8 @@ struct BackwardTiles {
 };
 
 // How many bytes a row has in the type that is computed in.
-constexpr int num_widths = 5;
-constexpr int64_t width_bytes[num_widths] = {16, 32, 64, 128, 256};
+constexpr int num_widths = 6;
+constexpr int64_t width_bytes[num_widths] = {16, 32, 64, 128, 256, 512};
 
 using ForwardKernel = void (*)(Plan, ForwardTiles);
 using BackwardKernel = void (*)(Plan, BackwardTiles);
