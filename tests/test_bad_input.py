@@ -35,7 +35,7 @@ CASES = {
                     r"parent must have shape \(2, 20\).*\(2, 7\)"),
     "tree's batch": (lambda: tree_scan(X[:1].expand(3, -1, -1, -1), X[:1], TREE), ValueError, r"\(3, 20\).*\(2, 20\)"),
     "order not a permutation": (lambda: tree_scan(X, X, broken(order=torch.zeros_like(PARENT))), ValueError, "order: .*once"),
-    "order backwards": (lambda: tree_scan(X, X, broken(order=TREE.order.flip(1))), ValueError, "order: .*first"),
+    "order backwards": (lambda: tree_scan(X, X, broken(order=TREE.order.flip(1))), ValueError, "order: .*parents before"),
     "order out of range": (lambda: tree_scan(X, X, broken(order=TREE.order + 20)), ValueError, r"order: .*\[0, 20\)"),
     "parent out of range": (lambda: tree_scan(X, X, broken(parent=torch.full_like(PARENT, 99))), ValueError, "parent: .*99"),
     "negative parent": (lambda: tree_scan(X, X, broken(parent=PARENT - 5)), ValueError, "parent: .*-"),

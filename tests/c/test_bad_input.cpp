@@ -485,8 +485,8 @@ TEST(parents_that_are_no_tree) {
                {"a cycle beside the root", {0, 0, 3, 2}, TREESCAN_NOT_A_TREE},
                {"a long cycle", {0, 2, 3, 1}, TREESCAN_NOT_A_TREE},
                {"two roots", {0, 0, 2, 2}, TREESCAN_NOT_A_TREE},
-               {"only roots", {0, 1, 2, 3}, TREESCAN_NOT_A_TREE},
-               {"an index below", {0, 0, -1, 2}, TREESCAN_INVALID_ARGUMENT},
+               {"a vertex without a parent", {0, 0, -1, 1}, TREESCAN_NOT_A_TREE},
+               {"an index below", {0, 0, -2, 2}, TREESCAN_INVALID_ARGUMENT},
                {"an index above", {0, 0, 4, 2}, TREESCAN_INVALID_ARGUMENT},
                {"the largest index", {0, 0, INT32_MAX, 2}, TREESCAN_INVALID_ARGUMENT}};
   for (const auto &entry : cases) {

@@ -216,9 +216,11 @@ TREESCAN_API treescan_status treescan_tree_from_parents(const treescan_tensor *p
 /* ---- Scans ---- */
 
 /* Scans x along a tree.
- *   parent   (B|1, V) int32
- *   order    (B|1, V) int32: any order of the vertices in which parents precede their children. The result depends on
- *            parent alone; the canonical order is the fastest to start with
+ *   parent   (B|1, V) int32: a root is its own parent. There may be several trees (a forest): nothing flows between
+ *            them. A vertex with -1 is in none; its results are zeros
+ *   order    (B|1, V) int32: any order of the vertices in which roots come first, parents precede their children, and
+ *            vertices without a parent come last. The result depends on parent alone; the canonical order is the
+ *            fastest to start with
  *   x, weights, y  (B, C, V) or (B, C, H, W), one dtype: float32, float64, float16 or bfloat16. The half types are
  *            accumulated in float32. x and weights may overlap in any way (expanded); y must not overlap anything
  * The root's weight is not used. Time O(B C V). */

@@ -4,11 +4,10 @@
 
 #include "cpu/copy_kernels.h"
 #include "cpu/dispatch.h"
-#include "cpu/prefetch.h"
 #include "cpu/scan_kernels.h"
-#include "cpu/tree_order.h"
 #include "parallel.h"
 #include "validate.h"
+#include "workspace.h"
 
 namespace treescan {
 
@@ -17,84 +16,6 @@ TREESCAN_KERNEL_FUNCTION(const ScanKernels &scan_kernels(int32_t dtype))
 const ScanKernels &scan_kernels(int32_t dtype) { return TREESCAN_KERNEL(scan_kernels)(dtype); }
 
 namespace {
-
-// One tree by positions, and how many positions at most a vertex lies behind its parent.
-struct PlannedTree {
-  Step *steps;
-  int64_t distance;
-
-  // Appends a vertex below the one at position `parent`.
-  void append(int64_t i, int32_t vertex, int32_t parent) {
-    steps[i] = {vertex, ~parent};
-    int32_t &above = steps[parent].parent;
-    if (i > 0) above ^= above >> 31;  // it has a child
-    distance = std::max(distance, i - parent);
-  }
-};
-
-// Sorts out a tree whose given order isn't the canonical one, so that the result depends on `parent` alone. It needs
-// memory of its own, which it gets from the system: no workspace is sized for it.
-void order_canonically(const int32_t *parent, int64_t stride, int64_t item, int64_t vertices, int32_t *position,
-                       PlannedTree &plan) {
-  RootedTree tree;
-  Carver measure;
-  tree.carve(measure, vertices);
-  const Block block = allocate(measure.used());
-  Carver carver(block.get());
-  tree.carve(carver, vertices);
-  root_tree(tree, edges_from_parents(parent, stride, item, tree), TREESCAN_BY_VERTEX);
-  for (int64_t i = 0; i < vertices; ++i) {
-    const int32_t v = tree.order[i];
-    position[v] = static_cast<int32_t>(i);
-    plan.append(i, v, position[tree.parent[v]]);
-  }
-}
-
-// Checks one item's tree and writes it by positions. `position` is scratch for V numbers.
-void make_plan(const treescan_tensor &parent_view, const treescan_tensor &order_view, int64_t item, int32_t *position,
-               PlannedTree &plan) {
-  const int64_t vertices = parent_view.sizes[1];
-  const int32_t *const parent = static_cast<const int32_t *>(parent_view.data) + item * parent_view.strides[0];
-  const int32_t *const order = static_cast<const int32_t *>(order_view.data) + item * order_view.strides[0];
-  const int64_t parent_stride = parent_view.strides[1], order_stride = order_view.strides[1];
-  std::fill(position, position + vertices, -1);
-  constexpr int64_t ahead = 32;
-  bool canonical = true;
-  int32_t last = -1, last_parent = -1;
-  for (int64_t i = 0; i < vertices; ++i) {
-    const int32_t v = order[i * order_stride];
-    const uint32_t later = static_cast<uint32_t>(order[std::min(i + ahead, vertices - 1) * order_stride]);
-    if (later < vertices) {
-      prefetch(parent + later * parent_stride);
-      prefetch(position + later);
-    }
-    if (v < 0 || v >= vertices)
-      fail(TREESCAN_INVALID_ARGUMENT, "order: expected vertices in [0, ", vertices, "), got ", v, " at position ", i,
-           " of item ", item);
-    if (position[v] >= 0)
-      fail(TREESCAN_NOT_A_TREE, "order: expected every vertex once, got ", v, " at positions ", position[v], " and ", i,
-           " of item ", item);
-    const int32_t p = parent[v * parent_stride];
-    if (p < 0 || p >= vertices)
-      fail(TREESCAN_INVALID_ARGUMENT, "parent: expected vertices in [0, ", vertices, "), got ", p, " at vertex ", v,
-           " of item ", item);
-    if (i == 0 && p != v)
-      fail(TREESCAN_NOT_A_TREE, "order: expected the root, its own parent, first, got vertex ", v, " with parent ", p,
-           " in item ", item);
-    if (i > 0 && position[p] < 0)
-      fail(TREESCAN_NOT_A_TREE, "order: expected parents before their children, got vertex ", v, " at position ", i,
-           " before its parent ", p, " in item ", item);
-    position[v] = static_cast<int32_t>(i);
-    const int32_t p_position = position[p];
-    plan.append(i, v, p_position);
-    if (i > 1) canonical = canonical && (p_position > last_parent || (p_position == last_parent && v > last));
-    last = v;
-    last_parent = p_position;
-  }
-  if (canonical) return;
-  plan.distance = 0;
-  order_canonically(parent, parent_stride, item, vertices, position, plan);
-}
 
 // Half types are computed in float.
 int32_t computed_dtype(int32_t dtype) { return dtype == TREESCAN_FLOAT64 ? TREESCAN_FLOAT64 : TREESCAN_FLOAT32; }
@@ -220,14 +141,14 @@ void for_each_tile(const treescan_tensor &parent, const treescan_tensor &order, 
   };
   const int64_t plan_workers = num_workers(trees), most_workers = num_workers(batch * tiles_of(0));
   struct Pieces {
-    PlannedTree *plans;
+    PlannedForest *plans;
     Step *steps;
     int32_t *position;
     char *rings, *buffers;
   };
   const auto layout = [&](Carver &carver) {
     Pieces pieces;
-    pieces.plans = carver.take<PlannedTree>(trees);
+    pieces.plans = carver.take<PlannedForest>(trees);
     pieces.steps = carver.take<Step>(trees * vertices);
     pieces.position = carver.take<int32_t>(plan_workers * vertices);
     pieces.rings = carver.take<char>(most_workers * tiling.rings * tiling.ring_bytes);
@@ -237,7 +158,7 @@ void for_each_tile(const treescan_tensor &parent, const treescan_tensor &order, 
   with_scratch(workspace, layout, [&](Carver &carver) {
     const Pieces pieces = layout(carver);
     for_each_task(plan_workers, trees, [&](int64_t worker, int64_t tree) {
-      pieces.plans[tree] = {pieces.steps + tree * vertices, 0};
+      pieces.plans[tree].steps = pieces.steps + tree * vertices;
       make_plan(parent, order, tree, pieces.position + worker * vertices, pieces.plans[tree]);
     });
     int64_t distance = 0;
@@ -247,7 +168,8 @@ void for_each_tile(const treescan_tensor &parent, const treescan_tensor &order, 
     const int64_t lanes = width_bytes[width] / tiling.element, tiles = tiles_of(width);
     for_each_task(num_workers(batch * tiles), batch * tiles, [&](int64_t worker, int64_t task) {
       const int64_t item = task / tiles, channel = task % tiles * lanes;
-      const Plan plan{vertices, pieces.plans[trees == 1 ? 0 : item].steps, ring, vertices > few_vertices};
+      const PlannedForest &forest = pieces.plans[trees == 1 ? 0 : item];
+      const Plan plan{forest.num_roots, forest.num_planted, vertices, forest.steps, ring, vertices > few_vertices};
       body(Task{tiling, plan, width, item, channel, std::min(lanes, channels - channel),
                 pieces.rings + worker * tiling.rings * tiling.ring_bytes, pieces.buffers + worker * tiling.buffer_bytes()});
     });

@@ -68,7 +68,7 @@ struct Kernels {
                                  const Tile *const (&fetched)[Fetched], Value value, Visit visit) {
     Vector siblings[Sums][Count] = {};
     int64_t last_parent = -1;
-    for (int64_t i = plan.num_vertices - 1; i > 0; --i) {
+    for (int64_t i = plan.num_planted - 1; i >= plan.num_roots; --i) {
       if (plan.far) fetch(fetched, plan.steps[i > ahead ? i - ahead : 0].vertex);
       const Place at = place(plan, i);
       const int64_t same_parent = -static_cast<int64_t>(at.parent == last_parent);
@@ -88,26 +88,32 @@ struct Kernels {
         visit(at.vertex, k, states);
       }
     }
-    const int64_t root = plan.steps[0].vertex;
-    for (int k = 0; k < Count; ++k) {
-      Vector states[Sums];
-      for (int s = 0; s < Sums; ++s) states[s] = up(value(s, root, k), siblings[s][k]);
-      visit(root, k, states);
+    for (int64_t i = plan.num_roots - 1; i >= 0; --i) {
+      const Place root = place(plan, i);
+      for (int k = 0; k < Count; ++k) {
+        Vector states[Sums];
+        for (int s = 0; s < Sums; ++s)
+          states[s] = up(value(s, root.vertex, k), Row::only_if(root.has_children, read(rings[s] + root.own, k)));
+        visit(root.vertex, k, states);
+      }
     }
   }
 
-  // Visits vertices from the first position to the last: `start(k, states)` sets what the root hands to its children,
+  // Visits vertices from the first position to the last: `start(root, k, states)` sets what a root hands to its children,
   // visit(v, k, w, states) turns the parent's states into the vertex's own.
   template <int States, int Fetched, class Start, class Visit>
   TREESCAN_FORMULA void sweep_down(const Plan &plan, const Tile &weights, char *const (&rings)[States],
                                    const Tile *const (&fetched)[Fetched], Start start, Visit visit) {
-    for (int k = 0; k < Count; ++k) {
-      Vector states[States];
-      start(static_cast<int64_t>(plan.steps[0].vertex), k, states);
-      for (int s = 0; s < States; ++s) write(rings[s], k, states[s]);
+    for (int64_t i = 0; i < plan.num_roots; ++i) {
+      const Place root = place(plan, i);
+      for (int k = 0; k < Count; ++k) {
+        Vector states[States];
+        start(root.vertex, k, states);
+        for (int s = 0; s < States; ++s) write(rings[s] + root.own, k, states[s]);
+      }
     }
-    for (int64_t i = 1; i < plan.num_vertices; ++i) {
-      if (plan.far) fetch(fetched, plan.steps[i + ahead < plan.num_vertices ? i + ahead : 0].vertex);
+    for (int64_t i = plan.num_roots; i < plan.num_planted; ++i) {
+      if (plan.far) fetch(fetched, plan.steps[i + ahead < plan.num_planted ? i + ahead : 0].vertex);
       const Place at = place(plan, i);
       const char *const w_row = row(weights, at.vertex);
 #pragma GCC unroll 8
@@ -120,11 +126,20 @@ struct Kernels {
     }
   }
 
+  // Zeros for the vertices that are in no tree.
+  template <int Cleared>
+  TREESCAN_FORMULA void clear(const Plan &plan, const Tile *const (&tiles)[Cleared]) {
+    for (int64_t i = plan.num_planted; i < plan.num_vertices; ++i)
+      for (int c = 0; c < Cleared; ++c)
+        for (int k = 0; k < Count; ++k) store(row(*tiles[c], plan.steps[i].vertex), k, Vector{});
+  }
+
   static void forward_up(const Plan plan, const ForwardTiles t) {
     sweep_up<1>(
         plan, t.weights, {t.ring}, {&t.x, &t.weights, &t.y},
         [&](int, int64_t v, int k) { return load(row(t.x, v), k); },
         [&](int64_t v, int k, const Vector *u) { store(row(t.y, v), k, *u); });
+    clear(plan, {&t.y});
   }
 
   static void forward_down(const Plan plan, const ForwardTiles t) {
@@ -138,6 +153,7 @@ struct Kernels {
           *d = down(load(row(t.x, v), k), w, *d);
           store(row(t.y, v), k, *d);
         });
+    clear(plan, {&t.y});
   }
 
   static void forward_both(const Plan plan, const ForwardTiles t) {
@@ -156,6 +172,7 @@ struct Kernels {
           *y = both(u, w, beyond(w, u, *y));
           store(row(t.y, v), k, *y);
         });
+    clear(plan, {&t.y});
   }
 
   static void backward_up(const Plan plan, const BackwardTiles t) {
@@ -177,6 +194,7 @@ struct Kernels {
           store(row(t.grad_x, v), k, *d);
           store(row(t.grad_weights, v), k, weight_gradient(u, parent_d));
         });
+    clear(plan, {&t.grad_x, &t.grad_weights});
   }
 
   static void backward_down(const Plan plan, const BackwardTiles t) {
@@ -198,6 +216,7 @@ struct Kernels {
           store(row(t.grad_x, v), k, u);
           store(row(t.grad_weights, v), k, weight_gradient(parent_d, u));
         });
+    clear(plan, {&t.grad_x, &t.grad_weights});
   }
 
   // u and U are swept up side by side; on the way down y, which the weight's gradient needs, is computed anew instead of
@@ -229,6 +248,7 @@ struct Kernels {
           store(row(t.grad_x, v), k, passes[1]);
           store(row(t.grad_weights, v), k, weight_gradient_both(u, beyond_y, grad_u, grad_beyond));
         });
+    clear(plan, {&t.grad_x, &t.grad_weights});
   }
 };
 

@@ -3,23 +3,9 @@
 
 #include <cstdint>
 
-#include "treescan/treescan.h"
+#include "cpu/plan.h"
 
 namespace treescan {
-
-// One position of a tree's canonical order, where parents come before their children and siblings follow each other.
-struct Step {
-  int32_t vertex;
-  int32_t parent;  // its position; the complement of that if the vertex has no children
-};
-
-// One tree by positions; position 0 is the root.
-struct Plan {
-  int64_t num_vertices;
-  const Step *steps;
-  int64_t ring;  // a power of two, more than any vertex lies behind its parent
-  bool far;      // whether rows are so many that they have to be fetched ahead
-};
 
 // Some channels of all vertices: the row of vertex v starts at data + v * stride, in bytes.
 struct Tile {

@@ -117,7 +117,7 @@ void spanning_tree_of_any(const Graph &graph, const treescan_tensor &cost, EdgeO
       if (found < graph.num_vertices - 1)
         fail(TREESCAN_DISCONNECTED, "graph: expected a connected graph, but item ", item, " falls into ",
              graph.num_vertices - found, " parts");
-      root_tree(scratch.tree, root_vertex, TREESCAN_BY_VERTEX);
+      root_tree_at(scratch.tree, root_vertex, TREESCAN_BY_VERTEX);
       write_tree(scratch.tree, item, output);
     });
   });

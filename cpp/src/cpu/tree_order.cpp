@@ -32,9 +32,9 @@ void sort_siblings(int32_t *first, int32_t *last) {
 
 }  // namespace
 
-int64_t root_tree(RootedTree &tree, int32_t root, int32_t sibling_order) {
+int64_t root_tree(RootedTree &tree, int32_t sibling_order) {
   const int64_t vertices = tree.num_vertices;
-  const int64_t count = vertices - 1;
+  const int64_t count = tree.num_edges;
   // Neighbours of each vertex, in the order of the list: count, sum, and fill from the back of each range.
   uint32_t *const offsets = tree.offsets;
   std::fill(offsets, offsets + vertices + 1, 0u);
@@ -51,12 +51,13 @@ int64_t root_tree(RootedTree &tree, int32_t root, int32_t sibling_order) {
   }
 
   constexpr int32_t unseen = -1;
-  std::fill(tree.parent, tree.parent + vertices, unseen);
-  tree.parent[root] = root;
-  tree.depth[root] = 0;
-  tree.edge[root] = -1;
-  tree.order[0] = root;
-  int64_t reached = 1;
+  for (int32_t *const values : {tree.parent, tree.depth, tree.edge}) std::fill(values, values + vertices, unseen);
+  int64_t reached = tree.num_roots;
+  for (int64_t i = 0; i < reached; ++i) {
+    const int32_t root = tree.order[i];
+    tree.parent[root] = root;
+    tree.depth[root] = 0;
+  }
   for (int64_t i = 0; i < reached; ++i) {
     const int32_t v = tree.order[i];
     const int64_t first_child = reached;
@@ -71,6 +72,13 @@ int64_t root_tree(RootedTree &tree, int32_t root, int32_t sibling_order) {
     if (sibling_order == TREESCAN_BY_VERTEX) sort_siblings(tree.order + first_child, tree.order + reached);
   }
   return reached;
+}
+
+int64_t root_tree_at(RootedTree &tree, int32_t root, int32_t sibling_order) {
+  tree.num_edges = tree.num_vertices - 1;
+  tree.num_roots = 1;
+  tree.order[0] = root;
+  return root_tree(tree, sibling_order);
 }
 
 namespace {
@@ -131,7 +139,7 @@ void tree_from_edges(const treescan_tensor &edges, const treescan_tensor &root, 
         }
         tree.edges[i] = {static_cast<int32_t>(ends[0]), static_cast<int32_t>(ends[1]), static_cast<int32_t>(i)};
       }
-      const int64_t reached = root_tree(tree, read_root(root, item, vertices), sibling_order);
+      const int64_t reached = root_tree_at(tree, read_root(root, item, vertices), sibling_order);
       if (reached != vertices)
         fail(TREESCAN_NOT_A_TREE, "edges: expected a tree, but item ", item, "'s edges hold a cycle: ", reached, " of ",
              vertices, " vertices are connected to the root");
@@ -140,30 +148,39 @@ void tree_from_edges(const treescan_tensor &edges, const treescan_tensor &root, 
   });
 }
 
-int32_t edges_from_parents(const int32_t *parent, int64_t stride, int64_t item, RootedTree &tree) {
+void forest_from_parents(const int32_t *parent, int64_t stride, int64_t item, RootedTree &tree) {
   const int64_t vertices = tree.num_vertices;
-  int64_t root = -1;
-  int64_t count = 0;
+  tree.num_roots = tree.num_edges = 0;
   for (int64_t v = 0; v < vertices; ++v) {
     const int32_t p = parent[v * stride];
-    if (p < 0 || p >= vertices)
-      fail(TREESCAN_INVALID_ARGUMENT, "parent: expected vertices in [0, ", vertices, "), got ", p, " at vertex ", v, " of item ",
-           item);
+    if (p < -1 || p >= vertices)
+      fail(TREESCAN_INVALID_ARGUMENT, "parent: expected vertices in [0, ", vertices, ") or -1, got ", p, " at vertex ", v,
+           " of item ", item);
+    const auto vertex = static_cast<int32_t>(v);
     if (p == v) {
-      if (root >= 0)
-        fail(TREESCAN_NOT_A_TREE, "parent: expected one root (a vertex that is its own parent), got ", root, " and ", v,
-             " in item ", item);
-      root = v;
-    } else if (count < vertices - 1) {
-      tree.edges[count++] = {static_cast<int32_t>(v), p, static_cast<int32_t>(v)};
-    } else {
-      break;  // no root so far and no room for one: reported below
+      tree.order[tree.num_roots++] = vertex;
+    } else if (p >= 0) {
+      tree.edges[tree.num_edges++] = {vertex, p, vertex};
     }
   }
-  if (root < 0)
-    fail(TREESCAN_NOT_A_TREE, "parent: expected one root (a vertex that is its own parent), got none in item ", item);
-  return static_cast<int32_t>(root);
 }
+
+namespace {
+
+// The root of what must be one tree.
+int32_t only_root(const RootedTree &tree, int64_t item) {
+  if (tree.num_roots == 0)
+    fail(TREESCAN_NOT_A_TREE, "parent: expected one root (a vertex that is its own parent), got none in item ", item);
+  if (tree.num_roots > 1)
+    fail(TREESCAN_NOT_A_TREE, "parent: expected one root (a vertex that is its own parent), got ", tree.order[0], " and ",
+         tree.order[1], " in item ", item);
+  if (tree.num_edges < tree.num_vertices - 1)
+    fail(TREESCAN_NOT_A_TREE, "parent: expected a parent for every vertex, got -1 for ",
+         tree.num_vertices - 1 - tree.num_edges, " of ", tree.num_vertices, " in item ", item);
+  return tree.order[0];
+}
+
+}  // namespace
 
 void tree_from_parents(const treescan_tensor &parent, const treescan_tensor *root, const treescan_tree_output &output,
                        treescan_workspace *workspace) {
@@ -183,8 +200,9 @@ void tree_from_parents(const treescan_tensor &parent, const treescan_tensor *roo
       RootedTree tree;
       tree.carve(own, vertices);
       const int32_t *const row = static_cast<const int32_t *>(parent.data) + item * parent.strides[0];
-      const int32_t old_root = edges_from_parents(row, parent.strides[1], item, tree);
-      const int64_t reached = root_tree(tree, root ? read_root(*root, item, vertices) : old_root, TREESCAN_BY_VERTEX);
+      forest_from_parents(row, parent.strides[1], item, tree);
+      const int32_t old_root = only_root(tree, item);
+      const int64_t reached = root_tree_at(tree, root ? read_root(*root, item, vertices) : old_root, TREESCAN_BY_VERTEX);
       if (reached != vertices)
         fail(TREESCAN_NOT_A_TREE, "parent: expected a tree, but item ", item, " has a cycle: ", reached, " of ", vertices,
              " vertices are connected to the root");

@@ -13,11 +13,11 @@ struct TreeEdge {
   int32_t edge;  // index in the graph's list
 };
 
-// What rooting works on and leaves behind, for one item of V vertices.
+// What rooting works on and leaves behind, for one item of V vertices: a tree, or a forest with a root for each tree.
 struct RootedTree {
-  int64_t num_vertices;
-  TreeEdge *edges;                      // V-1, the input
-  int32_t *parent, *order, *depth, *edge;  // V each, the result
+  int64_t num_vertices, num_edges, num_roots;
+  TreeEdge *edges;                         // room for V, the input
+  int32_t *parent, *order, *depth, *edge;  // V each, the result; the input stands first in `order`: the roots
   uint32_t *offsets;                    // V+1; unsigned, for it counts each edge twice
   struct Neighbour {
     int32_t vertex, edge;
@@ -26,8 +26,12 @@ struct RootedTree {
   void carve(Carver &carver, int64_t vertices);
 };
 
-// Returns the number of vertices reached from the root: V, unless the edges aren't a tree.
-int64_t root_tree(RootedTree &tree, int32_t root, int32_t sibling_order);
+// Returns the number of vertices reached from the roots: V, unless the edges leave some out. The parent, the depth and the
+// edge of those are -1.
+int64_t root_tree(RootedTree &tree, int32_t sibling_order);
+
+// The same for the one root of what should be a tree, with V-1 edges.
+int64_t root_tree_at(RootedTree &tree, int32_t root, int32_t sibling_order);
 
 // Copies the result to an item of the caller's arrays.
 void write_tree(const RootedTree &tree, int64_t item, const treescan_tree_output &output);
@@ -41,7 +45,8 @@ void tree_from_edges(const treescan_tensor &edges, const treescan_tensor &root, 
 void tree_from_parents(const treescan_tensor &parent, const treescan_tensor *root, const treescan_tree_output &output,
                        treescan_workspace *workspace);
 
-// Fills `edges` from one item of a parent array and returns its root; fails if it isn't one vertex.
-int32_t edges_from_parents(const int32_t *parent, int64_t stride, int64_t item, RootedTree &tree);
+// Fills `edges` and the roots from one item of a parent array, in which a root is its own parent and a vertex outside all
+// trees has -1. Fails on an index out of range.
+void forest_from_parents(const int32_t *parent, int64_t stride, int64_t item, RootedTree &tree);
 
 }  // namespace treescan

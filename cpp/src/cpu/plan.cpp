@@ -1,0 +1,97 @@
+#include "cpu/plan.h"
+
+#include <algorithm>
+
+#include "cpu/prefetch.h"
+#include "cpu/tree_order.h"
+
+namespace treescan {
+
+namespace {
+
+// Appends a vertex below the one at position `parent`; a root's is its own.
+void append(PlannedForest &plan, int64_t i, int32_t vertex, int32_t parent) {
+  plan.steps[i] = {vertex, ~parent};
+  if (i == parent) return;
+  int32_t &above = plan.steps[parent].parent;
+  above ^= above >> 31;  // it has a child
+  plan.distance = std::max(plan.distance, i - parent);
+}
+
+// Sorts out a forest whose given order isn't the canonical one, so that the result depends on `parent` alone. It needs
+// memory of its own, which it gets from the system: no workspace is sized for it.
+void order_canonically(const int32_t *parent, int64_t stride, int64_t item, int64_t vertices, int32_t *position,
+                       PlannedForest &plan) {
+  RootedTree forest;
+  Carver measure;
+  forest.carve(measure, vertices);
+  const Block block = allocate(measure.used());
+  Carver carver(block.get());
+  forest.carve(carver, vertices);
+  forest_from_parents(parent, stride, item, forest);
+  root_tree(forest, TREESCAN_BY_VERTEX);
+  plan.distance = 0;
+  for (int64_t i = 0; i < plan.num_planted; ++i) {
+    const int32_t v = forest.order[i];
+    position[v] = static_cast<int32_t>(i);
+    append(plan, i, v, position[forest.parent[v]]);
+  }
+}
+
+}  // namespace
+
+void make_plan(const treescan_tensor &parent_view, const treescan_tensor &order_view, int64_t item, int32_t *position,
+               PlannedForest &plan) {
+  const int64_t vertices = parent_view.sizes[1];
+  const int32_t *const parent = static_cast<const int32_t *>(parent_view.data) + item * parent_view.strides[0];
+  const int32_t *const order = static_cast<const int32_t *>(order_view.data) + item * order_view.strides[0];
+  const int64_t parent_stride = parent_view.strides[1], order_stride = order_view.strides[1];
+  std::fill(position, position + vertices, -1);
+  constexpr int64_t ahead = 32;
+  bool canonical = true;
+  int32_t last = -1, last_key = -1;
+  plan.num_roots = plan.num_planted = plan.distance = 0;
+  for (int64_t i = 0; i < vertices; ++i) {
+    const int32_t v = order[i * order_stride];
+    const uint32_t later = static_cast<uint32_t>(order[std::min(i + ahead, vertices - 1) * order_stride]);
+    if (later < vertices) {
+      prefetch(parent + later * parent_stride);
+      prefetch(position + later);
+    }
+    if (v < 0 || v >= vertices)
+      fail(TREESCAN_INVALID_ARGUMENT, "order: expected vertices in [0, ", vertices, "), got ", v, " at position ", i,
+           " of item ", item);
+    if (position[v] >= 0)
+      fail(TREESCAN_NOT_A_TREE, "order: expected every vertex once, got ", v, " at positions ", position[v], " and ", i,
+           " of item ", item);
+    const int32_t p = parent[v * parent_stride];
+    if (p < -1 || p >= vertices)
+      fail(TREESCAN_INVALID_ARGUMENT, "parent: expected vertices in [0, ", vertices, ") or -1, got ", p, " at vertex ", v,
+           " of item ", item);
+    const bool is_root = p == v;
+    if (p < 0) {
+      plan.steps[i] = {v, ~static_cast<int32_t>(i)};
+    } else if (plan.num_planted < i) {
+      fail(TREESCAN_NOT_A_TREE, "order: expected the vertices without a parent last, got vertex ", v, " with parent ", p,
+           " at position ", i, " of item ", item, " behind one without");
+    } else if (is_root && plan.num_roots < i) {
+      fail(TREESCAN_NOT_A_TREE, "order: expected roots first, got vertex ", v, ", its own parent, at position ", i,
+           " of item ", item);
+    } else if (!is_root && position[p] < 0) {
+      fail(TREESCAN_NOT_A_TREE, "order: expected parents before their children, got vertex ", v, " at position ", i,
+           " before its parent ", p, " in item ", item);
+    } else {
+      append(plan, i, v, is_root ? static_cast<int32_t>(i) : position[p]);
+      ++plan.num_planted;
+      plan.num_roots += is_root;
+      const int32_t key = is_root ? -1 : position[p];
+      canonical = canonical && (key > last_key || (key == last_key && v > last));
+      last = v;
+      last_key = key;
+    }
+    position[v] = static_cast<int32_t>(i);
+  }
+  if (!canonical) order_canonically(parent, parent_stride, item, vertices, position, plan);
+}
+
+}  // namespace treescan
