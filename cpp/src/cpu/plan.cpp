@@ -11,11 +11,14 @@ namespace {
 
 // Appends a vertex below the one at position `parent`; a root's is its own.
 void append(PlannedForest &plan, int64_t i, int32_t vertex, int32_t parent) {
-  plan.steps[i] = {vertex, ~parent};
+  Step *const steps = plan.steps;
+  steps[i] = {~vertex, ~parent};
   if (i == parent) return;
-  int32_t &above = plan.steps[parent].parent;
+  int32_t &above = steps[parent].parent;
   above ^= above >> 31;  // it has a child
-  plan.distance = std::max(plan.distance, i - parent);
+  Step &before = steps[i - 1];
+  if (i > plan.num_roots && (before.parent ^ (before.parent >> 31)) == parent) before.vertex = ~before.vertex;
+  plan.ring = std::max(plan.ring, i - parent + 1);
 }
 
 // Sorts out a forest whose given order isn't the canonical one, so that the result depends on `parent` alone. It needs
@@ -30,12 +33,57 @@ void order_canonically(const int32_t *parent, int64_t stride, int64_t item, int6
   forest.carve(carver, vertices);
   forest_from_parents(parent, stride, item, forest);
   root_tree(forest, TREESCAN_BY_VERTEX);
-  plan.distance = 0;
+  plan.ring = 1;
   for (int64_t i = 0; i < plan.num_planted; ++i) {
     const int32_t v = forest.order[i];
     position[v] = static_cast<int32_t>(i);
     append(plan, i, v, position[forest.parent[v]]);
   }
+}
+
+// One item's rows of a parent array and of an order.
+struct Item {
+  const int32_t *parent, *order;
+  int64_t parent_stride, order_stride;
+  int64_t vertices;
+};
+
+// Plans a canonical order in which every vertex is in a tree, which nearly all are, without a branch that has to be
+// guessed. Returns whether it was one: if not, the plan is void, and somebody has to look more closely.
+bool plan_quickly(const Item &item, int32_t *position, PlannedForest &plan) {
+  const auto vertices = static_cast<int32_t>(item.vertices);
+  Step *const steps = plan.steps;
+  constexpr int32_t ahead = 32;
+  int64_t num_roots = 0, distance = 0, last = INT64_MIN;
+  int32_t last_position = -1;
+  bool canonical = true;
+  for (int32_t i = 0; i < vertices; ++i) {
+    const int32_t v = item.order[i * item.order_stride];
+    const auto later = static_cast<uint32_t>(item.order[std::min<int64_t>(int64_t{i} + ahead, vertices - 1) * item.order_stride]);
+    if (static_cast<uint32_t>(v) >= static_cast<uint32_t>(vertices) || later >= static_cast<uint32_t>(vertices)) return false;
+    prefetch(item.parent + later * item.parent_stride);
+    prefetch(position + later);
+    const int32_t p = item.parent[v * item.parent_stride];
+    if (static_cast<uint32_t>(p) >= static_cast<uint32_t>(vertices)) return false;
+    const bool is_root = p == v;
+    const int32_t p_position = is_root ? i : position[p];
+    const int64_t key = static_cast<int64_t>(is_root ? -1 : p_position) * (int64_t{1} << 32) + v;
+    canonical = canonical & (position[v] < 0) & (p_position >= 0) & (key > last);
+    last = key;
+    position[v] = i;
+    // The parent has a child. (A root's own entry is written below.)
+    int32_t &above = steps[p_position & ~(p_position >> 31)].parent;
+    above ^= above >> 31;
+    steps[i] = {~v, ~p_position};
+    steps[i > 0 ? i - 1 : 0].vertex ^= -static_cast<int32_t>(p_position == last_position);  // it has a sibling behind it
+    last_position = p_position;
+    num_roots += is_root;
+    distance = std::max<int64_t>(distance, i - p_position);
+  }
+  plan.num_roots = num_roots;
+  plan.num_planted = vertices;
+  plan.ring = distance + 1;
+  return canonical;
 }
 
 }  // namespace
@@ -47,17 +95,14 @@ void make_plan(const treescan_tensor &parent_view, const treescan_tensor &order_
   const int32_t *const order = static_cast<const int32_t *>(order_view.data) + item * order_view.strides[0];
   const int64_t parent_stride = parent_view.strides[1], order_stride = order_view.strides[1];
   std::fill(position, position + vertices, -1);
-  constexpr int64_t ahead = 32;
+  if (plan_quickly({parent, order, parent_stride, order_stride, vertices}, position, plan)) return;
+  std::fill(position, position + vertices, -1);
   bool canonical = true;
   int32_t last = -1, last_key = -1;
-  plan.num_roots = plan.num_planted = plan.distance = 0;
+  plan.num_roots = plan.num_planted = 0;
+  plan.ring = 1;
   for (int64_t i = 0; i < vertices; ++i) {
     const int32_t v = order[i * order_stride];
-    const uint32_t later = static_cast<uint32_t>(order[std::min(i + ahead, vertices - 1) * order_stride]);
-    if (later < vertices) {
-      prefetch(parent + later * parent_stride);
-      prefetch(position + later);
-    }
     if (v < 0 || v >= vertices)
       fail(TREESCAN_INVALID_ARGUMENT, "order: expected vertices in [0, ", vertices, "), got ", v, " at position ", i,
            " of item ", item);
@@ -70,7 +115,7 @@ void make_plan(const treescan_tensor &parent_view, const treescan_tensor &order_
            " of item ", item);
     const bool is_root = p == v;
     if (p < 0) {
-      plan.steps[i] = {v, ~static_cast<int32_t>(i)};
+      plan.steps[i] = {~v, ~static_cast<int32_t>(i)};
     } else if (plan.num_planted < i) {
       fail(TREESCAN_NOT_A_TREE, "order: expected the vertices without a parent last, got vertex ", v, " with parent ", p,
            " at position ", i, " of item ", item, " behind one without");

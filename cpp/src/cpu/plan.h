@@ -10,24 +10,28 @@ namespace treescan {
 // One position of a forest's canonical order: roots first, parents before their children, siblings side by side, and last
 // the vertices that are in no tree.
 struct Step {
-  int32_t vertex;
+  int32_t vertex;  // its complement if no sibling follows
   int32_t parent;  // its position, a root's its own; the complement of that if the vertex has no children
 };
 
-// One forest, most often a single tree, by positions.
+// One forest, most often a single tree, by positions, and the rows of numbers that go along with them.
 struct Plan {
+  const Step *steps;
   int64_t num_roots;
   int64_t num_planted;   // vertices in trees
   int64_t num_vertices;  // all of them
-  const Step *steps;
-  int64_t ring;  // a power of two, more than any vertex lies behind its parent
-  bool far;      // whether rows are so many that they have to be fetched ahead
+  int64_t ring;          // rows of the ring: more than any vertex lies behind its parent
+  int64_t row_bytes;     // of a row, in the type that is computed in
+  bool far;              // whether rows are so many that they have to be fetched ahead
 };
 
-// What a plan is made of: its steps, and how many positions at most a vertex lies behind its parent.
+// The vertex of a step. (Internal linkage, for kernels that are built for several instruction sets.)
+static inline int64_t vertex_of(const Step &step) { return step.vertex ^ (step.vertex >> 31); }
+
+// What a plan is made of.
 struct PlannedForest {
   Step *steps;
-  int64_t num_roots, num_planted, distance;
+  int64_t num_roots, num_planted, ring;
 };
 
 // Checks one item's forest and writes it by positions. `position` is scratch for V numbers.

@@ -39,73 +39,111 @@ struct Operand {
   }
 };
 
-int64_t power_of_two_from(int64_t count) {
-  int64_t power = 1;
+int64_t power_of_two_from(int64_t count, int64_t least) {
+  int64_t power = least;
   while (power < count) power *= 2;
   return power;
 }
 
-// How a call cuts its channels into tiles, decided from shapes alone since the workspace has to be measured first.
-struct Tiling {
-  int64_t vertices, element;
-  bool in_place;  // tiles that use all their lanes are read and written where the caller has them
-  int64_t rings, copies, rests;  // how many each worker needs
-  int width;                     // index into width_bytes, the widest that may be used
-  int64_t ring_bytes;            // of one ring
+// How a call cuts its channels into tiles: most are of equal width, what doesn't fill a unit is one of its own. Decided from
+// shapes alone, since the workspace has to be measured first; a tree that needs long rings narrows the tiles later.
+class Tiling {
+ public:
+  static constexpr int64_t narrowest = 16;
+  const int64_t vertices, element;
 
+  // `operands` share x's shape; of the buffers that their copies need, `copies` are left after sharing.
+  Tiling(const treescan_tensor &x, std::initializer_list<const Operand *> operands, int64_t rings, int64_t copies)
+      : vertices(x.ndim == 4 ? x.sizes[2] * x.sizes[3] : x.sizes[2]), element(dtype_size(computed_dtype(x.dtype))),
+        all_rows_(std::all_of(operands.begin(), operands.end(), [](const Operand *o) { return o->has_rows(); })),
+        is_half_(dtype_size(x.dtype) == 2), channel_bytes_(x.sizes[1] * element), rings_(rings), copies_(copies) {
+    const int64_t least = std::min(widest_unit, power_of_two_from(channel_bytes_, narrowest));
+    widest_ = std::max(least, std::min(all_rows_ ? most_width : copied_width, channel_bytes_ / widest_unit * widest_unit));
+    // Every thread should have a tile.
+    while (widest_ > widest_unit && x.sizes[0] * num_tiles(widest_) < num_threads()) narrow(widest_);
+    const int64_t most = std::max(most_bytes, vertices * most_per_vertex);
+    while (widest_ > narrowest && rings_ * ring_bytes() + buffer_bytes() > most) narrow(widest_);
+  }
+
+  // The widest tiles for trees that need rings of so many rows.
+  int64_t width_for(int64_t ring) const {
+    int64_t width = widest_;
+    while (width > narrowest && ring * width > ring_bytes()) narrow(width);
+    return width;
+  }
+
+  int64_t num_tiles(int64_t width) const {
+    return (whole_bytes(width) + width - 1) / width + (whole_bytes(width) < channel_bytes_);
+  }
+
+  // The first byte of a tile in the type that is computed in, and its width.
+  struct Cut {
+    int64_t first, width;
+  };
+  Cut cut(int64_t width, int64_t tile) const {
+    const int64_t whole = whole_bytes(width), unit = std::min(width, widest_unit), tiles = (whole + width - 1) / width;
+    if (tile == tiles) return {whole, power_of_two_from(channel_bytes_ - whole, narrowest)};
+    const int64_t first = whole / unit * tile / tiles * unit, end = whole / unit * (tile + 1) / tiles * unit;
+    return {first, end - first};
+  }
+
+  int64_t channels(const Cut &cut) const { return std::min(cut.width, channel_bytes_ - cut.first) / element; }
+
+  // Whether tiles that use all their lanes are read and written where the caller has them: half types only if all are.
+  bool in_place() const { return all_rows_ || !is_half_; }
+  // Whether the sums of tiles in place don't fit in there.
+  bool has_rests() const { return all_rows_ && is_half_; }
+
+  // Of what one worker needs.
+  int64_t ring_bytes() const { return std::max(vertices * narrowest, std::min(vertices * widest_, most_ring)); }
+  int64_t num_rings() const { return rings_; }
+  // For copies and, as the case may be, the rests of half types.
+  int64_t buffer_bytes() const {
+    const int64_t copied = !all_rows_ ? widest_ : whole_bytes(widest_) < channel_bytes_ ? std::min(widest_, widest_unit) : 0;
+    const int64_t rests = has_rests() ? rings_ * widest_ / 2 : 0;
+    return vertices * std::max(copies_ * copied, rests);
+  }
+
+ private:
+
+  // Rows this wide are long enough to be fetched at full speed, and a ring of them still stays near; those of copies are
+  // read again and again, and should stay nearer.
+  static constexpr int64_t most_width = 1280, copied_width = 256;
+  static constexpr int64_t most_ring = 256 * 1024;  // half of a small second cache
   // Of one worker's scratch memory, for each vertex and in all: as much as 24 channels take, whatever the image's size.
   static constexpr int64_t most_per_vertex = 96, most_bytes = int64_t{24} << 20;
-  static constexpr int64_t second_cache = 512 * 1024;
 
-  // `operands` share x's shape; of the buffers that their copies need, `copy_count` are left after sharing.
-  Tiling(const treescan_tensor &x, std::initializer_list<const Operand *> operands, int64_t ring_count, int64_t copy_count)
-      : vertices(x.ndim == 4 ? x.sizes[2] * x.sizes[3] : x.sizes[2]), element(dtype_size(computed_dtype(x.dtype))),
-        rings(ring_count), width(num_widths - 1) {
-    const int64_t channel_bytes = x.sizes[1] * element;
-    // No wider than the channels, and wider than a cache line only with all lanes in use.
-    while (width > 0 && (width_bytes[width] / 2 >= channel_bytes ||
-                         (width_bytes[width] > 64 && channel_bytes % width_bytes[width] != 0)))
-      --width;
-    // Every thread should have a tile.
-    while (width_bytes[width] > 64 && x.sizes[0] * (channel_bytes / width_bytes[width]) < num_threads()) --width;
-    const bool all_rows = std::all_of(operands.begin(), operands.end(), [](const Operand *o) { return o->has_rows(); });
-    const bool half = dtype_size(x.dtype) == 2;
-    in_place = all_rows || !half;  // half types are read in place only if all are
-    copies = all_rows && channel_bytes % width_bytes[width] == 0 ? 0 : copy_count;
-    rests = half && in_place ? ring_count : 0;
-    const int64_t most_rows = power_of_two_from(vertices);
-    ring_bytes = std::max(most_rows * width_bytes[0], std::min(most_rows * width_bytes[width], second_cache));
-    const int64_t most = std::max(most_bytes, vertices * most_per_vertex);
-    while (width > 0 && rings * ring_bytes + buffer_bytes() > most) --width;
+
+  static void narrow(int64_t &width) {
+    width = width <= widest_unit ? width / 2 : std::max(widest_unit, width / 2 / widest_unit * widest_unit);
   }
 
-  // The width for trees that need rings of so many rows.
-  int width_for(int64_t ring) const {
-    int fitting = width;
-    while (fitting > 0 && ring * width_bytes[fitting] > ring_bytes) --fitting;
-    return fitting;
+  // The channels that fill units.
+  int64_t whole_bytes(int64_t width) const {
+    const int64_t unit = std::min(width, widest_unit);
+    return channel_bytes_ / unit * unit;
   }
 
-  // Of the copies or, as the case may be, the rests of half types.
-  int64_t buffer_bytes() const { return vertices * std::max(copies * width_bytes[width], rests * width_bytes[width] / 2); }
+  bool all_rows_, is_half_;
+  int64_t channel_bytes_, rings_, copies_, widest_;
 };
 
 // The tile that a worker is at, and its memory.
 struct Task {
   const Tiling &tiling;
   Plan plan;
-  int width;
   int64_t item, channel, channels;
   char *rings, *buffers;
 
-  int64_t lanes() const { return width_bytes[width] / tiling.element; }
-  bool in_place() const { return tiling.in_place && channels == lanes(); }
-  char *ring(int64_t i) const { return rings + i * tiling.ring_bytes; }
+  int64_t lanes() const { return plan.row_bytes / tiling.element; }
+  int width() const { return width_index(plan.row_bytes); }
+  bool in_place() const { return tiling.in_place() && channels == lanes(); }
+  char *ring(int64_t i) const { return rings + i * tiling.ring_bytes(); }
   Tile window(const Operand &operand) const { return operand.window(item, channel); }
   // Where copy i goes, and what of half types doesn't fit in their own place.
-  Tile copy(int64_t i) const { return {buffers + i * tiling.vertices * width_bytes[width], width_bytes[width]}; }
+  Tile copy(int64_t i) const { return {buffers + i * tiling.vertices * plan.row_bytes, plan.row_bytes}; }
   Tile rest(int64_t i) const {
-    const int64_t row_bytes = width_bytes[width] / 2;
+    const int64_t row_bytes = plan.row_bytes / 2;
     return {buffers + i * tiling.vertices * row_bytes, row_bytes};
   }
 
@@ -134,12 +172,9 @@ template <class Body>
 void for_each_tile(const treescan_tensor &parent, const treescan_tensor &order, const treescan_tensor &x,
                    const Tiling &tiling, treescan_workspace *workspace, Body &&body) {
   const int64_t vertices = tiling.vertices;
-  const int64_t batch = x.sizes[0], channels = x.sizes[1];
+  const int64_t batch = x.sizes[0];
   const int64_t trees = std::max(parent.sizes[0], order.sizes[0]);
-  const auto tiles_of = [&](int width) {
-    return (channels * tiling.element + width_bytes[width] - 1) / width_bytes[width];
-  };
-  const int64_t plan_workers = num_workers(trees), most_workers = num_workers(batch * tiles_of(0));
+  const int64_t plan_workers = num_workers(trees), most_workers = num_workers(batch * tiling.num_tiles(tiling.narrowest));
   struct Pieces {
     PlannedForest *plans;
     Step *steps;
@@ -151,7 +186,7 @@ void for_each_tile(const treescan_tensor &parent, const treescan_tensor &order, 
     pieces.plans = carver.take<PlannedForest>(trees);
     pieces.steps = carver.take<Step>(trees * vertices);
     pieces.position = carver.take<int32_t>(plan_workers * vertices);
-    pieces.rings = carver.take<char>(most_workers * tiling.rings * tiling.ring_bytes);
+    pieces.rings = carver.take<char>(most_workers * tiling.num_rings() * tiling.ring_bytes());
     pieces.buffers = carver.take<char>(most_workers * tiling.buffer_bytes());
     return pieces;
   };
@@ -161,17 +196,18 @@ void for_each_tile(const treescan_tensor &parent, const treescan_tensor &order, 
       pieces.plans[tree].steps = pieces.steps + tree * vertices;
       make_plan(parent, order, tree, pieces.position + worker * vertices, pieces.plans[tree]);
     });
-    int64_t distance = 0;
-    for (int64_t tree = 0; tree < trees; ++tree) distance = std::max(distance, pieces.plans[tree].distance);
-    const int64_t ring = power_of_two_from(distance + 1);
-    const int width = tiling.width_for(ring);
-    const int64_t lanes = width_bytes[width] / tiling.element, tiles = tiles_of(width);
+    int64_t ring = 1;
+    for (int64_t tree = 0; tree < trees; ++tree) ring = std::max(ring, pieces.plans[tree].ring);
+    const int64_t width = tiling.width_for(ring), tiles = tiling.num_tiles(width);
     for_each_task(num_workers(batch * tiles), batch * tiles, [&](int64_t worker, int64_t task) {
-      const int64_t item = task / tiles, channel = task % tiles * lanes;
+      const int64_t item = task / tiles;
+      const Tiling::Cut cut = tiling.cut(width, task % tiles);
       const PlannedForest &forest = pieces.plans[trees == 1 ? 0 : item];
-      const Plan plan{forest.num_roots, forest.num_planted, vertices, forest.steps, ring, vertices > few_vertices};
-      body(Task{tiling, plan, width, item, channel, std::min(lanes, channels - channel),
-                pieces.rings + worker * tiling.rings * tiling.ring_bytes, pieces.buffers + worker * tiling.buffer_bytes()});
+      const Plan plan{forest.steps, forest.num_roots, forest.num_planted,      vertices,
+                      forest.ring,  cut.width,        vertices > few_vertices};
+      body(Task{tiling, plan, item, cut.first / tiling.element, tiling.channels(cut),
+                pieces.rings + worker * tiling.num_rings() * tiling.ring_bytes(),
+                pieces.buffers + worker * tiling.buffer_bytes()});
     });
   });
 }
@@ -193,15 +229,15 @@ void scan(int32_t direction, const treescan_tensor &parent, const treescan_tenso
   const Operand from(x), by(weights), to(y);
   const Tiling tiling(x, {&from, &by, &to}, 1, 2);
   for_each_tile(parent, order, x, tiling, workspace, [&](const Task &task) {
-    if (tiling.rests > 0 && task.in_place()) {
-      scan_kernels(x.dtype).forward[direction - 1][task.width](
+    if (tiling.has_rests() && task.in_place()) {
+      scan_kernels(x.dtype).forward[direction - 1][task.width()](
           task.plan, {task.window(from), task.window(by), task.window(to), task.rest(0), task.ring(0)});
       return;
     }
     // y's copy takes the place of x's.
     const Tile source = task.load(from, 0), factor = task.load(by, 1);
     scan_kernels(computed_dtype(x.dtype))
-        .forward[direction - 1][task.width](task.plan, {source, factor, task.tile(to, 0), no_tile, task.ring(0)});
+        .forward[direction - 1][task.width()](task.plan, {source, factor, task.tile(to, 0), no_tile, task.ring(0)});
     task.store(to, 0);
   });
 }
@@ -213,8 +249,8 @@ void scan_backward(int32_t direction, const treescan_tensor &parent, const trees
   const Operand from(x), by(weights), gradient(grad_y), to_x(grad_x), to_weights(grad_weights);
   const Tiling tiling(x, {&from, &by, &gradient, &to_x, &to_weights}, 2, 3);
   for_each_tile(parent, order, x, tiling, workspace, [&](const Task &task) {
-    if (tiling.rests > 0 && task.in_place()) {
-      scan_kernels(x.dtype).backward[direction - 1][task.width](
+    if (tiling.has_rests() && task.in_place()) {
+      scan_kernels(x.dtype).backward[direction - 1][task.width()](
           task.plan, {task.window(from), task.window(by), task.window(gradient), task.window(to_x),
                       task.window(to_weights), task.rest(0), task.rest(1), task.ring(0), task.ring(1)});
       return;
@@ -222,7 +258,7 @@ void scan_backward(int32_t direction, const treescan_tensor &parent, const trees
     // The gradient of x takes the place of that of y, the one of the weights the place of x.
     const Tile source = task.load(from, 0), incoming = task.load(gradient, 1), factor = task.load(by, 2);
     scan_kernels(computed_dtype(x.dtype))
-        .backward[direction - 1][task.width](
+        .backward[direction - 1][task.width()](
             task.plan, {source, factor, incoming, task.tile(to_x, 1), task.tile(to_weights, 0), no_tile, no_tile,
                         task.ring(0), task.ring(1)});
     task.store(to_x, 1);

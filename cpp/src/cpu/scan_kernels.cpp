@@ -8,15 +8,35 @@ const ScanKernels &scan_kernels(int32_t dtype);
 
 namespace {
 
-// Rows of Count vectors, each of Bytes bytes of channels in the type that is computed in.
+// Rows of vectors, each of Bytes bytes of channels in the type that is computed in: Count of them, or if that is 0 as many
+// as the plan says, in units of widest_unit bytes.
 template <class Type, int Bytes, int Count>
 struct Kernels {
   using Row = Lanes<Type, Bytes>;
   using Vector = typename Row::Vector;
   static constexpr int stored_bytes = Row::stored_bytes;
-  static constexpr int64_t row_bytes = Bytes * Count;
+  static constexpr int unit = Count > 0 ? Count : static_cast<int>(widest_unit) / Bytes;  // vectors handled side by side
+
   // How many vertices ahead rows are fetched: enough to have many cache misses under way.
-  static constexpr int64_t ahead = row_bytes <= 64 ? 48 : row_bytes >= 512 ? 8 : 3072 / row_bytes;
+  TREESCAN_FORMULA int64_t ahead(const Plan &plan) {
+    const int64_t vertices = 3072 / plan.row_bytes;
+    return vertices < 4 ? 4 : vertices > 48 ? 48 : vertices;
+  }
+
+  // visit(k) for every vector of a row.
+  template <class Visit>
+  TREESCAN_FORMULA void for_each_vector(const Plan &plan, Visit visit) {
+    if constexpr (Count > 0) {
+#pragma GCC unroll 4
+      for (int k = 0; k < Count; ++k) visit(k);
+    } else {
+      const int count = static_cast<int>(plan.row_bytes / Bytes);
+      for (int first = 0; first < count; first += unit) {
+#pragma GCC unroll 4
+        for (int k = 0; k < unit; ++k) visit(first + k);
+      }
+    }
+  }
 
   // Vector k of a row, as computed in.
   TREESCAN_FORMULA Vector read(const char *row, int k) { return Row::read(row + k * Bytes); }
@@ -38,26 +58,33 @@ struct Kernels {
 
   // (Not a function object: compilers take one that only fetches for one that does nothing.)
   template <int Fetched>
-  TREESCAN_FORMULA void fetch(const Tile *const (&tiles)[Fetched], int64_t v) {
+  TREESCAN_FORMULA void fetch(const Plan &plan, const Tile *const (&tiles)[Fetched], int64_t v) {
+    const int64_t bytes = plan.row_bytes / Bytes * stored_bytes;
     for (int f = 0; f < Fetched; ++f) {
       if (!tiles[f]->data) continue;
       const char *const start = row(*tiles[f], v);
-      for (int64_t line = 0; line < Count * stored_bytes; line += 64) prefetch(start + line);
+      for (int64_t line = 0; line < bytes; line += 64) prefetch(start + line);
     }
   }
 
   // Where the sweeps stand: a vertex, and the ring's slots of itself and of its parent.
   struct Place {
     int64_t vertex, own, above;
-    int64_t parent;
-    int64_t has_children;  // all ones or zeros
+    int64_t has_children, has_next_sibling;  // all ones or zeros
   };
-  TREESCAN_FORMULA Place place(const Plan &plan, int64_t i) {
+  TREESCAN_FORMULA Place place(const Plan &plan, int64_t i, int64_t own) {
     const Step step = plan.steps[i];
-    const int64_t childless = step.parent >> 31;
-    const int64_t parent = step.parent ^ childless;
-    const int64_t mask = plan.ring - 1;
-    return {step.vertex, (i & mask) * row_bytes, (parent & mask) * row_bytes, parent, ~childless};
+    const int64_t last = step.vertex >> 31, childless = step.parent >> 31;
+    const int64_t above = own - (i - (step.parent ^ childless)) * plan.row_bytes;
+    return {step.vertex ^ last, own, above < 0 ? above + plan.ring * plan.row_bytes : above, ~childless, ~last};
+  }
+  TREESCAN_FORMULA int64_t slot(const Plan &plan, int64_t i) { return i % plan.ring * plan.row_bytes; }
+  TREESCAN_FORMULA int64_t slot_before(const Plan &plan, int64_t own) {
+    return (own == 0 ? plan.ring * plan.row_bytes : own) - plan.row_bytes;
+  }
+  TREESCAN_FORMULA int64_t slot_behind(const Plan &plan, int64_t own) {
+    const int64_t next = own + plan.row_bytes;
+    return next == plan.ring * plan.row_bytes ? 0 : next;
   }
 
   // Visits vertices from the last position to the first: `fetch(v)` some steps ahead, then for each vector of the row
@@ -66,36 +93,33 @@ struct Kernels {
   template <int Sums, int Fetched, class Value, class Visit>
   TREESCAN_FORMULA void sweep_up(const Plan &plan, const Tile &weights, char *const (&rings)[Sums],
                                  const Tile *const (&fetched)[Fetched], Value value, Visit visit) {
-    Vector siblings[Sums][Count] = {};
-    int64_t last_parent = -1;
-    for (int64_t i = plan.num_planted - 1; i >= plan.num_roots; --i) {
-      if (plan.far) fetch(fetched, plan.steps[i > ahead ? i - ahead : 0].vertex);
-      const Place at = place(plan, i);
-      const int64_t same_parent = -static_cast<int64_t>(at.parent == last_parent);
-      last_parent = at.parent;
+    const int64_t fetched_ahead = ahead(plan);
+    int64_t own = slot(plan, plan.num_planted + plan.ring - 1);
+    for (int64_t i = plan.num_planted - 1; i >= plan.num_roots; --i, own = slot_before(plan, own)) {
+      if (plan.far) fetch(plan, fetched, vertex_of(plan.steps[i > fetched_ahead ? i - fetched_ahead : 0]));
+      const Place at = place(plan, i, own);
       const char *const w_row = row(weights, at.vertex);
-#pragma GCC unroll 8
-      for (int k = 0; k < Count; ++k) {
+      for_each_vector(plan, [&](int k) {
         const Vector w = load(w_row, k);
         Vector states[Sums];
 #pragma GCC unroll 2
         for (int s = 0; s < Sums; ++s) {
           const Vector children = Row::only_if(at.has_children, read(rings[s] + at.own, k));
           states[s] = up(value(s, at.vertex, k), children);
-          siblings[s][k] = Row::only_if(same_parent, siblings[s][k]) + to_parent(w, states[s]);
-          write(rings[s] + at.above, k, siblings[s][k]);
+          const Vector siblings = Row::only_if(at.has_next_sibling, read(rings[s] + at.above, k));
+          write(rings[s] + at.above, k, siblings + to_parent(w, states[s]));
         }
         visit(at.vertex, k, states);
-      }
+      });
     }
-    for (int64_t i = plan.num_roots - 1; i >= 0; --i) {
-      const Place root = place(plan, i);
-      for (int k = 0; k < Count; ++k) {
+    for (int64_t i = plan.num_roots - 1; i >= 0; --i, own = slot_before(plan, own)) {
+      const Place root = place(plan, i, own);
+      for_each_vector(plan, [&](int k) {
         Vector states[Sums];
         for (int s = 0; s < Sums; ++s)
           states[s] = up(value(s, root.vertex, k), Row::only_if(root.has_children, read(rings[s] + root.own, k)));
         visit(root.vertex, k, states);
-      }
+      });
     }
   }
 
@@ -104,25 +128,27 @@ struct Kernels {
   template <int States, int Fetched, class Start, class Visit>
   TREESCAN_FORMULA void sweep_down(const Plan &plan, const Tile &weights, char *const (&rings)[States],
                                    const Tile *const (&fetched)[Fetched], Start start, Visit visit) {
-    for (int64_t i = 0; i < plan.num_roots; ++i) {
-      const Place root = place(plan, i);
-      for (int k = 0; k < Count; ++k) {
+    int64_t own = 0;
+    for (int64_t i = 0; i < plan.num_roots; ++i, own = slot_behind(plan, own)) {
+      const int64_t root = vertex_of(plan.steps[i]);
+      for_each_vector(plan, [&](int k) {
         Vector states[States];
-        start(root.vertex, k, states);
-        for (int s = 0; s < States; ++s) write(rings[s] + root.own, k, states[s]);
-      }
+        start(root, k, states);
+        for (int s = 0; s < States; ++s) write(rings[s] + own, k, states[s]);
+      });
     }
-    for (int64_t i = plan.num_roots; i < plan.num_planted; ++i) {
-      if (plan.far) fetch(fetched, plan.steps[i + ahead < plan.num_planted ? i + ahead : 0].vertex);
-      const Place at = place(plan, i);
+    const int64_t fetched_ahead = ahead(plan);
+    for (int64_t i = plan.num_roots; i < plan.num_planted; ++i, own = slot_behind(plan, own)) {
+      if (plan.far)
+        fetch(plan, fetched, vertex_of(plan.steps[i + fetched_ahead < plan.num_planted ? i + fetched_ahead : 0]));
+      const Place at = place(plan, i, own);
       const char *const w_row = row(weights, at.vertex);
-#pragma GCC unroll 8
-      for (int k = 0; k < Count; ++k) {
+      for_each_vector(plan, [&](int k) {
         Vector states[States];
         for (int s = 0; s < States; ++s) states[s] = read(rings[s] + at.above, k);
         visit(at.vertex, k, load(w_row, k), states);
         for (int s = 0; s < States; ++s) write(rings[s] + at.own, k, states[s]);
-      }
+      });
     }
   }
 
@@ -131,7 +157,7 @@ struct Kernels {
   TREESCAN_FORMULA void clear(const Plan &plan, const Tile *const (&tiles)[Cleared]) {
     for (int64_t i = plan.num_planted; i < plan.num_vertices; ++i)
       for (int c = 0; c < Cleared; ++c)
-        for (int k = 0; k < Count; ++k) store(row(*tiles[c], plan.steps[i].vertex), k, Vector{});
+        for_each_vector(plan, [&](int k) { store(row(*tiles[c], vertex_of(plan.steps[i])), k, Vector{}); });
   }
 
   static void forward_up(const Plan plan, const ForwardTiles t) {
@@ -252,22 +278,19 @@ struct Kernels {
   }
 };
 
+// In vectors of a register each; half types come in pairs of those.
 template <class Type>
 struct KernelsOf {
-  using W16 = Kernels<Type, 16, 1>;
-  using W32 = Kernels<Type, 32, 1>;
-  using W64 = Kernels<Type, 64, 1>;
-  static constexpr int widest = is_half<Type> ? 128 : 64;
-  using W128 = Kernels<Type, widest, 128 / widest>;
-  using W256 = Kernels<Type, widest, 256 / widest>;
-  using W512 = Kernels<Type, widest, 512 / widest>;
+  static constexpr int widest_vector = is_half<Type> && register_bytes < widest_unit ? 2 * register_bytes : register_bytes;
+  template <int RowBytes>
+  using Row = Kernels<Type, (RowBytes < widest_vector ? RowBytes : widest_vector),
+                      (RowBytes < widest_vector ? 1 : RowBytes / widest_vector)>;
+  using Rows = Kernels<Type, widest_vector, 0>;
+#define TREESCAN_WIDTHS(kernel) {Row<16>::kernel, Row<32>::kernel, Row<widest_unit>::kernel, Rows::kernel}
   static constexpr ScanKernels table = {
-      {{W16::forward_up, W32::forward_up, W64::forward_up, W128::forward_up, W256::forward_up, W512::forward_up},
-       {W16::forward_down, W32::forward_down, W64::forward_down, W128::forward_down, W256::forward_down, W512::forward_down},
-       {W16::forward_both, W32::forward_both, W64::forward_both, W128::forward_both, W256::forward_both, W512::forward_both}},
-      {{W16::backward_up, W32::backward_up, W64::backward_up, W128::backward_up, W256::backward_up, W512::backward_up},
-       {W16::backward_down, W32::backward_down, W64::backward_down, W128::backward_down, W256::backward_down, W512::backward_down},
-       {W16::backward_both, W32::backward_both, W64::backward_both, W128::backward_both, W256::backward_both, W512::backward_both}}};
+      {TREESCAN_WIDTHS(forward_up), TREESCAN_WIDTHS(forward_down), TREESCAN_WIDTHS(forward_both)},
+      {TREESCAN_WIDTHS(backward_up), TREESCAN_WIDTHS(backward_down), TREESCAN_WIDTHS(backward_both)}};
+#undef TREESCAN_WIDTHS
 };
 
 }  // namespace

@@ -14,7 +14,7 @@ struct Tile {
 };
 
 // Positions between a vertex and its parent are all that a pass has to remember, so what it hands on along the edges
-// lives in a ring of rows, at the position modulo the ring's size.
+// lives in a ring of rows, at the position modulo their number.
 //
 // The sums of the way up wait for the way down in the place of the result. A half type has room there for the upper 16
 // bits of a float; `rest` takes the lower ones, as uint16, and is NULL for the other types.
@@ -33,14 +33,17 @@ struct BackwardTiles {
   char *ring, *grad_ring;
 };
 
-// How many bytes a row has in the type that is computed in.
-constexpr int num_widths = 6;
-constexpr int64_t width_bytes[num_widths] = {16, 32, 64, 128, 256, 512};
+// Rows of few bytes have kernels of their own, rows of any multiple of 64 bytes share the last.
+constexpr int num_widths = 4;
+constexpr int64_t widest_unit = 64;
+constexpr int width_index(int64_t row_bytes) {
+  return row_bytes == 16 ? 0 : row_bytes == 32 ? 1 : row_bytes == widest_unit ? 2 : 3;
+}
 
 using ForwardKernel = void (*)(Plan, ForwardTiles);
 using BackwardKernel = void (*)(Plan, BackwardTiles);
 
-// The kernels for tiles of one dtype, by direction - 1 and by width. Half types are computed in float.
+// The kernels for tiles of one dtype, by direction - 1 and width_index. Half types are computed in float.
 struct ScanKernels {
   ForwardKernel forward[3][num_widths];
   BackwardKernel backward[3][num_widths];

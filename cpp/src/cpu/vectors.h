@@ -12,6 +12,15 @@
 namespace treescan {
 namespace {
 
+// The most bytes that one register holds. Compilers take longer vectors to pieces badly.
+#if defined(__AVX512F__)
+constexpr int register_bytes = 64;
+#elif defined(__AVX__)
+constexpr int register_bytes = 32;
+#else
+constexpr int register_bytes = 16;
+#endif
+
 #if defined(__GNUC__)
 template <class T, int Bytes>
 struct VectorOf;
