@@ -110,6 +110,11 @@ scan_backward = _define(
 )
 
 
+def vertex_numbers(parent: Tensor) -> Tensor:
+    """The number of each vertex, int64 in parent's shape. Made from it, so that for a DTensor it is one too."""
+    return torch.ones_like(parent).cumsum(1) - 1
+
+
 class _Edges:
     """Tree edges as torch sees them, for the derivatives that the library has no fused function for."""
 
@@ -117,9 +122,9 @@ class _Edges:
         self.shape = like.shape
         self.flat = (*like.shape[:2], parent.shape[1])
         # Out here a vertex in no tree is as good as a root: nothing reaches it, and scans leave zeros there.
-        own = torch.arange(parent.shape[1], device=parent.device)
+        own = vertex_numbers(parent)
         self.parent = torch.where(parent < 0, own, parent)[:, None].expand(self.flat)
-        self.root = (self.parent == own).reshape(self.shape)
+        self.root = (self.parent == own[:, None]).reshape(self.shape)
 
     def without_root(self, values: Tensor) -> Tensor:
         return torch.where(self.root, torch.zeros_like(values), values)

@@ -165,7 +165,7 @@ class Tree(NamedTuple):
         edge = self.edge
         if edge is not None:
             # A vertex whose new parent was its child had their edge listed at that child.
-            vertex = torch.arange(parent.shape[1], dtype=torch.int32, device=parent.device)
+            vertex = ops.vertex_numbers(parent).to(torch.int32)
             was_child = self.parent.gather(1, parent.long()) == vertex
             edge = edge.gather(1, torch.where(was_child, parent, vertex).long()).masked_fill(parent == vertex, -1)
         return Tree(parent, order, depth, order[:, 0], edge)
