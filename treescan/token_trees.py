@@ -55,13 +55,13 @@ def causal_tree(features: Tensor, window: int = 3, metric: str = "cosine", *, cu
     cost = edge_weights(features, graph, metric)
     if length == 1:
         return Tree.from_parents(cost.new_zeros((batch, 1), dtype=torch.int32))
-    # The candidates of each token, the earliest first, since of equal costs the lower edge index counts: where edges
-    # s - s+1 ... s+window stand in the graph's list, in which the last tokens have fewer.
+    # The candidates of each token, the earliest first, since of equal costs the lower edge index counts. The graph lists
+    # the edges of token s to s+1 ... s+window behind those of the tokens before it.
     window = min(window, length - 1)
     back = torch.arange(window, 0, -1, device=features.device)
     candidate = token[:, None] - back
-    short = (candidate - (length - window)).clamp(min=0)
-    edge = candidate * window - short * (short + 1) // 2 + back - 1
+    ahead = (length - 1 - token).clamp(max=window)
+    edge = (ahead.cumsum(0) - ahead)[candidate.clamp(min=0)] + back - 1
     there = candidate >= first[:, None]
     # In double precision there is room for the order beyond +inf: NaN, and then the tokens that aren't there.
     cost = cost.double().nan_to_num(nan=1e40, posinf=1e39, neginf=-1e39)
