@@ -102,7 +102,8 @@ def test_scans_equal_the_reference(batch, channels, vertices, dtype, direction):
             assert (value.double() - right).abs().max() <= limit * (1 + right.abs().max())
     outside = (tree.parent < 0)[:, None].expand_as(x)
     assert (y[outside] == 0).all()
-    torch.testing.assert_close(wanted[0], reference.scan_by_paths(*exact, tree, direction)) if vertices < 10 else None
+    if vertices < 10:
+        torch.testing.assert_close(wanted[0], reference.scan_by_paths(*exact, tree, direction))
 
 
 def test_outside_nothing_is_read():

@@ -136,7 +136,8 @@ def minimum_spanning_tree(graph: Graph, cost: Tensor, *, maximum: bool = False, 
             result is then the minimum spanning forest, be it connected or not; each of its trees is rooted at `root` if
             that lies in it, else at its lowest vertex.
 
-    Raises ValueError for a graph without a spanning tree (unless there is a mask), an index or a root out of range or sizes that don't fit.
+    Raises ValueError for a graph without a spanning tree (unless there is a mask), an index or a root out of range or sizes
+    that don't fit, TypeError for a mask that isn't bool.
     O(B E) expected time, O(E) memory beside the tree. The tree is the same on every run, for any number of threads.
 
     >>> minimum_spanning_tree(grid_graph(2, 2), torch.tensor([[1.0, 2.0, 4.0, 3.0]])).parent
