@@ -277,12 +277,12 @@ void edge_weights(int32_t kind, const Sizes &sizes, const Contexts &context_leng
 }
 
 void minimum_spanning_tree(int32_t kind, const Sizes &sizes, const Contexts &context_length, py::handle edges,
-                           py::handle cost, bool maximum, py::handle root, py::handle parent, py::handle order,
-                           py::handle depth, py::handle edge) {
+                           py::handle cost, bool maximum, py::handle root, py::handle segments, py::handle parent,
+                           py::handle order, py::handle depth, py::handle edge) {
   const GraphView graph(kind, sizes, context_length, edges);
-  const View costs("cost", cost), roots("root", root);
+  const View costs("cost", cost), roots("root", root), labels("segments", segments);
   const TreeOutput tree(parent, order, depth, edge);
-  call([&] { return treescan_minimum_spanning_tree(graph, costs, maximum, roots, tree, nullptr, nullptr); });
+  call([&] { return treescan_minimum_spanning_tree(graph, costs, maximum, roots, labels, tree, nullptr, nullptr); });
 }
 
 void random_spanning_tree(int32_t kind, const Sizes &sizes, const Contexts &context_length, py::handle edges,
@@ -307,6 +307,12 @@ void tree_from_parents(py::handle parent, py::handle root, py::handle parent_out
   const View parents("parent", parent), roots("root", root);
   const TreeOutput tree(parent_out, order, depth, py::none());
   call([&] { return treescan_tree_from_parents(parents, roots, tree, nullptr, nullptr); });
+}
+
+void forest_from_parents(py::handle parent, py::handle parent_out, py::handle order, py::handle depth) {
+  const View parents("parent", parent);
+  const TreeOutput tree(parent_out, order, depth, py::none());
+  call([&] { return treescan_forest_from_parents(parents, tree, nullptr, nullptr); });
 }
 
 void set_instruction_set(const std::string &name) {
@@ -349,4 +355,5 @@ PYBIND11_MODULE(_C, module) {
   module.def("random_spanning_tree", &random_spanning_tree);
   module.def("tree_from_edges", &tree_from_edges);
   module.def("tree_from_parents", &tree_from_parents);
+  module.def("forest_from_parents", &forest_from_parents);
 }

@@ -61,6 +61,7 @@ def test_shared_sources_do_not_know_a_backend():
     (["graph.py"], ["_native", "ops", "tree", "functional", "nn", "compat", "cli", "reference"]),
     (["ops.py"], ["tree", "functional", "nn", "compat", "cli", "reference"]),
     (["tree.py"], ["functional", "nn", "compat", "cli", "reference"]),
+    (["packed.py", "token_trees.py", "distributed.py"], ["nn", "compat", "cli", "reference"]),
     (["functional.py"], ["nn", "compat", "cli", "reference"]),
     (["nn/*.py"], ["compat", "cli", "reference"]),
     (["compat/*.py"], ["nn", "cli", "reference"]),

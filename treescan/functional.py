@@ -57,10 +57,27 @@ def _num_vertices(tensor: Tensor) -> int:
     return tensor.shape[2] if tensor.ndim == 3 else tensor.shape[2] * tensor.shape[3]
 
 
-def _spanning_tree(graph: Graph, cost: Tensor, maximum: bool, root: int | Tensor) -> Tree:
-    root = root_tensor(root, cost.shape[0], cost.device)
+def _spanning_tree(graph: Graph, cost: Tensor, maximum: bool, root: int | Tensor, mask: Tensor | None) -> Tree:
+    if mask is not None:
+        return spanning_forest(graph, cost, maximum, root, _segments_of_mask(mask, graph, cost.shape[0]))
+    root = root_tensor(root, cost.shape[0], cost)
     parent, order, depth, edge = ops.call(ops.minimum_spanning_tree, cost, *graph.arguments, maximum, root)
     return Tree(parent, order, depth, order[:, 0], edge)
+
+
+def spanning_forest(graph: Graph, cost: Tensor, maximum: bool, root: int | Tensor, segments: Tensor) -> Tree:
+    """The minimum spanning forest of a graph without the edges between segments: labels, (B|1, V) int32, -1 for none."""
+    root = root_tensor(root, cost.shape[0], cost)
+    return Tree.of_forest(*ops.call(ops.minimum_spanning_tree, cost, *graph.arguments, maximum, root, segments))
+
+
+def _segments_of_mask(mask: Tensor, graph: Graph, batch: int) -> Tensor:
+    if not isinstance(mask, Tensor) or mask.dtype != torch.bool:
+        raise TypeError(f"mask must be a bool tensor, got {mask.dtype if isinstance(mask, Tensor) else type(mask).__name__}")
+    shapes = [(graph.num_vertices,)] + [(graph.height, graph.width)] * (graph.kind == "grid")
+    if mask.ndim < 2 or mask.shape[0] not in (1, batch) or tuple(mask.shape[1:]) not in shapes:
+        raise ValueError(f"mask must have shape {(batch, *shapes[-1])} for {graph}, got {_shape(mask)}")
+    return mask.flatten(1).to(torch.int32) - 1
 
 
 def _check_cost(graph: Graph, cost: Tensor) -> Tensor:
@@ -106,7 +123,8 @@ def edge_weights(features: Tensor, graph: Graph, metric: str = "cosine", *, exp:
     return ops.call(ops.edge_weights, features.detach(), *graph.arguments, metric, exp)
 
 
-def minimum_spanning_tree(graph: Graph, cost: Tensor, *, maximum: bool = False, root: int | Tensor = 0) -> Tree:
+def minimum_spanning_tree(graph: Graph, cost: Tensor, *, maximum: bool = False, root: int | Tensor = 0,
+                          mask: Tensor | None = None) -> Tree:
     """The spanning tree of least total cost, unique under the order (cost, edge index).
 
     Arguments:
@@ -114,17 +132,23 @@ def minimum_spanning_tree(graph: Graph, cost: Tensor, *, maximum: bool = False, 
         cost: (B, E), narrowed to float32. -0 equals +0, infinities are ordinary, NaN comes last.
         maximum: the tree of greatest cost, under the order (-cost, edge index); NaN comes last here too.
         root: a vertex, or a (B,) integer tensor with one for each item.
+        mask: (B|1, V), or (B|1, H, W) for a grid, bool: True for vertices that take part. The others are in no tree. The
+            result is then the minimum spanning forest, be it connected or not; each of its trees is rooted at `root` if
+            that lies in it, else at its lowest vertex.
 
-    Raises ValueError for a graph without a spanning tree, an index or a root out of range or sizes that don't fit.
+    Raises ValueError for a graph without a spanning tree (unless there is a mask), an index or a root out of range or sizes
+    that don't fit, TypeError for a mask that isn't bool.
     O(B E) expected time, O(E) memory beside the tree. The tree is the same on every run, for any number of threads.
 
     >>> minimum_spanning_tree(grid_graph(2, 2), torch.tensor([[1.0, 2.0, 4.0, 3.0]])).parent
     tensor([[0, 3, 0, 2]], dtype=torch.int32)
+    >>> minimum_spanning_tree(chain_graph(4), torch.zeros(1, 3), mask=torch.tensor([[True, False, True, True]])).parent
+    tensor([[ 0, -1,  2,  2]], dtype=torch.int32)
 
     Source: Borůvka, "O jistém problému minimálním" (1926); Xiao et al., "GrootVL: Tree Topology is All You Need in
     State Space Model", section 3.2.
     """
-    return _spanning_tree(graph, _check_cost(graph, cost), maximum, root)
+    return _spanning_tree(graph, _check_cost(graph, cost), maximum, root, mask)
 
 
 def random_spanning_tree(graph: Graph, cost: Tensor, *, seed: int, root: int | Tensor = 0) -> Tree:
@@ -150,7 +174,7 @@ def random_spanning_tree(graph: Graph, cost: Tensor, *, seed: int, root: int | T
     if not 0 <= seed < 2**64:
         raise ValueError(f"seed must be in [0, 2^64), got {seed}")
     cost = _check_cost(graph, cost)
-    root = root_tensor(root, cost.shape[0], cost.device)
+    root = root_tensor(root, cost.shape[0], cost)
     signed = seed - 2**64 if seed >= 2**63 else seed  # an op's integers are signed
     parent, order, depth, edge = ops.call(ops.random_spanning_tree, cost, *graph.arguments, signed, root)
     return Tree(parent, order, depth, order[:, 0], edge)
@@ -158,13 +182,13 @@ def random_spanning_tree(graph: Graph, cost: Tensor, *, seed: int, root: int | T
 
 def build_tree(features: Tensor, graph: str | Graph = "grid", *, metric: str = "cosine", maximum: bool = False,
                root: int | Tensor = 0, window: int = 3,
-               context_length: int | Sequence[int] | Tensor | None = None) -> Tree:
+               context_length: int | Sequence[int] | Tensor | None = None, mask: Tensor | None = None) -> Tree:
     """The minimum spanning tree of features: `edge_weights` and `minimum_spanning_tree` in one call.
 
     Arguments:
         features: (B, C, H, W) for "grid", (B, C, L) for "tokens" and "chain"; any floating dtype and strides.
         graph: "grid" (4-connected), "tokens", "chain", or a Graph.
-        metric, maximum, root: as for those two functions.
+        metric, maximum, root, mask: as for those two functions.
         window, context_length: for graph="tokens", as for `token_graph`.
 
     Raises ValueError and TypeError as those functions do. O(B E C) in time, O(B E) in memory; deterministic. No
@@ -177,10 +201,10 @@ def build_tree(features: Tensor, graph: str | Graph = "grid", *, metric: str = "
     """
     _check_floats("features", features)
     graph = _graph_for(graph, "features", features, window, context_length)
-    return _spanning_tree(graph, edge_weights(features, graph, metric), maximum, root)
+    return _spanning_tree(graph, edge_weights(features, graph, metric), maximum, root, mask)
 
 
-def _tree_for_scan(x, graph, guide, metric, maximum, root, window, context_length) -> Tree:
+def _tree_for_scan(x, graph, guide, metric, maximum, root, window, context_length, mask) -> Tree:
     name, features = ("x", x) if guide is None else ("guide", guide)
     _check_floats(name, features)
     graph = _graph_for(graph, name, features, window, context_length)
@@ -188,15 +212,16 @@ def _tree_for_scan(x, graph, guide, metric, maximum, root, window, context_lengt
         raise ValueError(f"guide must have x's batch size and vertices, x has shape {_shape(x)}, guide {_shape(guide)}")
     ops.choice("metric", metric, _METRICS)
     if graph.kind == "chain":  # whose one tree doesn't depend on features
-        batch = root.shape[0] if isinstance(root, Tensor) and root.ndim == 1 else 1
-        return _spanning_tree(graph, x.new_zeros((batch, graph.num_edges), dtype=torch.float32), False, root)
-    return _spanning_tree(graph, edge_weights(features, graph, metric), maximum, root)
+        shared = mask is None and not (isinstance(root, Tensor) and root.ndim == 1 and root.shape[0] > 1)
+        cost = x.new_zeros((1 if shared else x.shape[0], graph.num_edges), dtype=torch.float32)
+        return _spanning_tree(graph, cost, False, root, mask)
+    return _spanning_tree(graph, edge_weights(features, graph, metric), maximum, root, mask)
 
 
 def tree_scan(x: Tensor, weights: Tensor, graph: str | Graph | Tree = "grid", *, direction: str = "both",
               guide: Tensor | None = None, metric: str = "cosine", maximum: bool = False, root: int | Tensor = 0,
               window: int = 3, context_length: int | Sequence[int] | Tensor | None = None,
-              out: Tensor | None = None) -> Tensor:
+              mask: Tensor | None = None, out: Tensor | None = None) -> Tensor:
     """State propagation along a tree, in time linear in its vertices.
 
     For every batch item and channel, with p the parent map of the tree and r its root:
@@ -218,6 +243,8 @@ def tree_scan(x: Tensor, weights: Tensor, graph: str | Graph | Tree = "grid", *,
         guide: (B, any C, ...) features that the tree is built from; default x. No gradient flows through it.
         metric, maximum, root: as for `build_tree`.
         window, context_length: for graph="tokens", as for `token_graph`.
+        mask: (B|1, V) or (B|1, H, W) bool, True for vertices that take part; y is 0 at the others. Where that disconnects
+            the graph, every part has a tree of its own (see `minimum_spanning_tree`). Not beside a Tree, which has its own.
         out: where to write y, a tensor like x with memory of its own; only where no gradient is wanted. For large images
             new memory costs about as much as the scan.
 
@@ -252,12 +279,14 @@ def tree_scan(x: Tensor, weights: Tensor, graph: str | Graph | Tree = "grid", *,
         weights = weights.expand(x.shape)
     ops.choice("direction", direction, ops.ADJOINTS)
     if isinstance(graph, Tree):
+        if mask is not None:
+            raise ValueError("mask can't be given beside a Tree: give it to what builds the tree")
         parent, order = graph.parent, graph.order
         if parent.ndim != 2 or parent.shape[1] != _num_vertices(x) or parent.shape[0] not in (1, x.shape[0]):
             raise ValueError(f"graph's parent must have shape ({x.shape[0]}, {_num_vertices(x)}) or "
                              f"(1, {_num_vertices(x)}) for x of shape {_shape(x)}, got {_shape(parent)}")
     else:
-        tree = _tree_for_scan(x, graph, guide, metric, maximum, root, window, context_length)
+        tree = _tree_for_scan(x, graph, guide, metric, maximum, root, window, context_length, mask)
         parent, order = tree.parent, tree.order
     if out is not None:
         return _scan_into(out, x, weights, parent, order, direction)

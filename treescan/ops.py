@@ -110,14 +110,21 @@ scan_backward = _define(
 )
 
 
+def vertex_numbers(parent: Tensor) -> Tensor:
+    """The number of each vertex, int64 in parent's shape. Made from it, so that for a DTensor it is one too."""
+    return torch.ones_like(parent).cumsum(1) - 1
+
+
 class _Edges:
     """Tree edges as torch sees them, for the derivatives that the library has no fused function for."""
 
     def __init__(self, parent: Tensor, like: Tensor):
         self.shape = like.shape
         self.flat = (*like.shape[:2], parent.shape[1])
-        self.parent = parent.long()[:, None].expand(self.flat)
-        self.root = (self.parent == torch.arange(parent.shape[1], device=parent.device)).reshape(self.shape)
+        # Out here a vertex in no tree is as good as a root: nothing reaches it, and scans leave zeros there.
+        own = vertex_numbers(parent)
+        self.parent = torch.where(parent < 0, own, parent)[:, None].expand(self.flat)
+        self.root = (self.parent == own[:, None]).reshape(self.shape)
 
     def without_root(self, values: Tensor) -> Tensor:
         return torch.where(self.root, torch.zeros_like(values), values)
@@ -131,7 +138,9 @@ class _Edges:
 
 
 def gather_parents(values: Tensor, parent: Tensor) -> Tensor:
-    """values[v] of each vertex's parent, for values (B, C, V) or (B, C, H, W) and parent (B|1, V); differentiable."""
+    """values[v] of each vertex's parent, for values (B, C, V) or (B, C, H, W) and parent (B|1, V); differentiable.
+
+    A vertex without a parent gets its own value."""
     return _Edges(parent, values).of_parent(values)
 
 
@@ -284,7 +293,7 @@ def _new_tree(like: Tensor, batch: int, vertices: int, count: int) -> tuple[Tens
     return first, *(torch.empty_like(first) for _ in range(count - 1))
 
 
-def _new_spanning_tree(cost, kind, sizes, context_length, edge_index, option, root):
+def _new_spanning_tree(cost, kind, sizes, context_length, edge_index, option, root, segments=None):
     height, width, _, length, _, listed = sizes
     vertices = height * width if kind == "grid" else listed if kind == "edges" else length
     return _new_tree(cost, cost.shape[0], vertices, 4)
@@ -300,10 +309,11 @@ edge_weights = _define(
 )
 
 minimum_spanning_tree = _define(
-    f"minimum_spanning_tree(Tensor cost, {_GRAPH}, bool maximum, Tensor root) -> (Tensor, Tensor, Tensor, Tensor)",
+    f"minimum_spanning_tree(Tensor cost, {_GRAPH}, bool maximum, Tensor root, Tensor? segments=None)"
+    " -> (Tensor, Tensor, Tensor, Tensor)",
     _new_spanning_tree,
-    lambda tree, cost, kind, sizes, context_length, edge_index, maximum, root: _C.minimum_spanning_tree(
-        *_graph(kind, sizes, context_length, edge_index), cost, maximum, root, *tree),
+    lambda tree, cost, kind, sizes, context_length, edge_index, maximum, root, segments=None: _C.minimum_spanning_tree(
+        *_graph(kind, sizes, context_length, edge_index), cost, maximum, root, segments, *tree),
 )
 
 random_spanning_tree = _define(
@@ -323,6 +333,12 @@ tree_from_parents = _define(
     "tree_from_parents(Tensor parent, Tensor? root) -> (Tensor, Tensor, Tensor)",
     lambda parent, root: _new_tree(parent, *parent.shape, 3),
     lambda tree, parent, root: _C.tree_from_parents(parent, root, *tree),
+)
+
+forest_from_parents = _define(
+    "forest_from_parents(Tensor parent) -> (Tensor, Tensor, Tensor)",
+    lambda parent: _new_tree(parent, *parent.shape, 3),
+    lambda tree, parent: _C.forest_from_parents(parent, *tree),
 )
 
 

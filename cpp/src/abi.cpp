@@ -195,25 +195,29 @@ treescan_status treescan_edge_weights(const treescan_graph *graph, const treesca
 }
 
 static void build_spanning_tree(const treescan_graph *graph, const treescan_tensor *cost, EdgeOrder order,
-                                const treescan_tensor *root, const treescan_tree_output *tree,
-                                treescan_workspace *workspace, void *stream) {
+                                const treescan_tensor *root, const treescan_tensor *segments,
+                                const treescan_tree_output *tree, treescan_workspace *workspace, void *stream) {
   const Graph resolved = resolve_graph(graph);
   check_stream(stream);
   check_tensor(cost, "cost", {TREESCAN_FLOAT32}, {any, resolved.num_edges});
   const int64_t batch = cost->sizes[0];
   check_graph_batch(resolved, batch);
   check_root(root, batch);
+  if (segments) {
+    check_tensor(segments, "segments", {TREESCAN_INT32}, {any, resolved.num_vertices});
+    check_batch(segments->sizes[0], batch, "segments");
+  }
   check_tree_output(tree, batch, resolved.num_vertices);
-  spanning_tree(resolved, *cost, order, *root, *tree, workspace);
+  spanning_tree(resolved, *cost, order, *root, segments, *tree, workspace);
 }
 
 treescan_status treescan_minimum_spanning_tree(const treescan_graph *graph, const treescan_tensor *cost,
                                                int32_t maximum, const treescan_tensor *root,
-                                               const treescan_tree_output *tree, treescan_workspace *workspace,
-                                               void *stream) {
+                                               const treescan_tensor *segments, const treescan_tree_output *tree,
+                                               treescan_workspace *workspace, void *stream) {
   return guard([&] {
     const EdgeOrder order{maximum ? EdgeOrder::descending : EdgeOrder::ascending, 0};
-    build_spanning_tree(graph, cost, order, root, tree, workspace, stream);
+    build_spanning_tree(graph, cost, order, root, segments, tree, workspace, stream);
   });
 }
 
@@ -221,7 +225,7 @@ treescan_status treescan_random_spanning_tree(const treescan_graph *graph, const
                                               const treescan_tensor *root, const treescan_tree_output *tree,
                                               treescan_workspace *workspace, void *stream) {
   return guard([&] {
-    build_spanning_tree(graph, cost, EdgeOrder{EdgeOrder::random, seed}, root, tree, workspace, stream);
+    build_spanning_tree(graph, cost, EdgeOrder{EdgeOrder::random, seed}, root, nullptr, tree, workspace, stream);
   });
 }
 
@@ -240,18 +244,29 @@ treescan_status treescan_tree_from_edges(const treescan_tensor *edges, const tre
   });
 }
 
+static void check_parents(const treescan_tensor *parent, const treescan_tree_output *tree, const void *stream) {
+  check_stream(stream);
+  check_tensor(parent, "parent", {TREESCAN_INT32}, {any, any});
+  if (parent->sizes[1] == 0) fail(TREESCAN_INVALID_ARGUMENT, "parent: expected at least one vertex, got none");
+  check_tree_output(tree, parent->sizes[0], parent->sizes[1]);
+  if (tree->edge) fail(TREESCAN_INVALID_ARGUMENT, "tree->edge: expected NULL, a parent array has no graph edges");
+}
+
 treescan_status treescan_tree_from_parents(const treescan_tensor *parent, const treescan_tensor *root,
                                            const treescan_tree_output *tree, treescan_workspace *workspace,
                                            void *stream) {
   return guard([&] {
-    check_stream(stream);
-    check_tensor(parent, "parent", {TREESCAN_INT32}, {any, any});
-    const int64_t batch = parent->sizes[0], vertices = parent->sizes[1];
-    if (vertices == 0) fail(TREESCAN_INVALID_ARGUMENT, "parent: expected at least one vertex, got none");
-    if (root) check_root(root, batch);
-    check_tree_output(tree, batch, vertices);
-    if (tree->edge) fail(TREESCAN_INVALID_ARGUMENT, "tree->edge: expected NULL, a parent array has no graph edges");
+    check_parents(parent, tree, stream);
+    if (root) check_root(root, parent->sizes[0]);
     tree_from_parents(*parent, root, *tree, workspace);
+  });
+}
+
+treescan_status treescan_forest_from_parents(const treescan_tensor *parent, const treescan_tree_output *tree,
+                                             treescan_workspace *workspace, void *stream) {
+  return guard([&] {
+    check_parents(parent, tree, stream);
+    forest_from_parents(*parent, *tree, workspace);
   });
 }
 

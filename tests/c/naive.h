@@ -38,17 +38,19 @@ struct Tree {
   std::vector<double> parent, order, depth, edge;
 };
 
-// Roots a tree given by its edges (with their indices in the graph).
-inline Tree root_tree(int32_t vertices, const Edges &edges, const std::vector<int32_t> &indices, int32_t root,
-                      bool by_edge = false) {
+// Roots a forest given by its edges (with their indices in the graph). What hangs on no root is in no tree.
+inline Tree root_forest(int32_t vertices, const Edges &edges, const std::vector<int32_t> &indices,
+                        const std::vector<int32_t> &roots, bool by_edge = false) {
   Tree tree;
   const auto n = static_cast<size_t>(vertices);
   tree.parent.assign(n, -1);
   tree.depth.assign(n, -1);
   tree.edge.assign(n, -1);
-  tree.order = {static_cast<double>(root)};
-  tree.parent[static_cast<size_t>(root)] = root;
-  tree.depth[static_cast<size_t>(root)] = 0;
+  tree.order.assign(roots.begin(), roots.end());
+  for (const int32_t root : roots) {
+    tree.parent[static_cast<size_t>(root)] = root;
+    tree.depth[static_cast<size_t>(root)] = 0;
+  }
   for (size_t i = 0; i < tree.order.size(); ++i) {
     const auto v = static_cast<int32_t>(tree.order[i]);
     const size_t first = tree.order.size();
@@ -64,12 +66,20 @@ inline Tree root_tree(int32_t vertices, const Edges &edges, const std::vector<in
       }
     if (!by_edge) std::sort(tree.order.begin() + static_cast<std::ptrdiff_t>(first), tree.order.end());
   }
+  for (size_t v = 0; v < n; ++v)
+    if (tree.parent[v] < 0) tree.order.push_back(static_cast<double>(v));
   return tree;
 }
 
-// Kruskal's algorithm with a label for each vertex. `has`: the edges that take part.
-inline Tree minimum_spanning_tree(int32_t vertices, const Edges &edges, const std::vector<double> &cost, int32_t root,
-                                  bool maximum = false, const std::function<bool(size_t)> &has = {}) {
+inline Tree root_tree(int32_t vertices, const Edges &edges, const std::vector<int32_t> &indices, int32_t root,
+                      bool by_edge = false) {
+  return root_forest(vertices, edges, indices, {root}, by_edge);
+}
+
+// Kruskal's algorithm with a label for each vertex. `has`: the edges that take part; `planted`: the vertices that do.
+inline Tree minimum_spanning_forest(int32_t vertices, const Edges &edges, const std::vector<double> &cost, int32_t root,
+                                    bool maximum, const std::function<bool(size_t)> &has,
+                                    const std::function<bool(int32_t)> &planted) {
   std::vector<int32_t> sorted(edges.size());
   std::iota(sorted.begin(), sorted.end(), 0);
   std::stable_sort(sorted.begin(), sorted.end(), [&](int32_t i, int32_t j) {
@@ -89,7 +99,21 @@ inline Tree minimum_spanning_tree(int32_t vertices, const Edges &edges, const st
     kept.push_back({a, b});
     indices.push_back(e);
   }
-  return root_tree(vertices, kept, indices, root);
+  std::vector<int32_t> roots;
+  for (int32_t v = 0; v < vertices; ++v) {
+    const auto joined = [&](int32_t other) {
+      return planted(other) && label[static_cast<size_t>(other)] == label[static_cast<size_t>(v)];
+    };
+    bool first = planted(v) && !joined(root);
+    for (int32_t lower = 0; lower < v; ++lower) first = first && !joined(lower);
+    if (first || (v == root && planted(root))) roots.push_back(v);
+  }
+  return root_forest(vertices, kept, indices, roots);
+}
+
+inline Tree minimum_spanning_tree(int32_t vertices, const Edges &edges, const std::vector<double> &cost, int32_t root,
+                                  bool maximum = false, const std::function<bool(size_t)> &has = {}) {
+  return minimum_spanning_forest(vertices, edges, cost, root, maximum, has, [](int32_t) { return true; });
 }
 
 inline double metric(int32_t kind, const std::vector<double> &a, const std::vector<double> &b) {
@@ -116,7 +140,8 @@ inline std::vector<double> scan(int32_t direction, const std::vector<double> &pa
   const size_t n = parent.size();
   std::vector<double> y(n, 0);
   if (gradients) *gradients = {std::vector<double>(n, 0), std::vector<double>(n, 0)};
-  const auto above = [&](size_t v) {  // v and all its ancestors
+  const auto above = [&](size_t v) {  // v and all its ancestors; none for a vertex in no tree
+    if (parent[v] < 0) return std::vector<size_t>{};
     std::vector<size_t> list{v};
     while (static_cast<size_t>(parent[list.back()]) != list.back())
       list.push_back(static_cast<size_t>(parent[list.back()]));
@@ -125,6 +150,7 @@ inline std::vector<double> scan(int32_t direction, const std::vector<double> &pa
   for (size_t i = 0; i < n; ++i)
     for (size_t j = 0; j < n; ++j) {
       std::vector<size_t> up = above(i), down = above(j);
+      if (up.empty() || down.empty() || up.back() != down.back()) continue;  // in two trees, or in none
       while (!up.empty() && !down.empty() && up.back() == down.back()) {
         up.pop_back();
         down.pop_back();

@@ -225,10 +225,10 @@ struct SpanningTree {
   treescan_graph graph = grid(2, 3);
   const treescan_graph *graph_pointer = &graph;
   Array<float> costs{{2, 7}};
-  Array<int32_t> roots{{2}};
+  Array<int32_t> roots{{2}}, labels{{2, 6}};
   TreeOutput output{2, 6};
-  tensor_view cost = costs.view(), root = roots.view();
-  const tensor_view *cost_pointer = &cost, *root_pointer = &root;
+  tensor_view cost = costs.view(), root = roots.view(), segments = labels.view();
+  const tensor_view *cost_pointer = &cost, *root_pointer = &root, *segments_pointer = &segments;
   bool random;
   Call call;
 
@@ -239,12 +239,19 @@ struct SpanningTree {
                return random ? treescan_random_spanning_tree(graph_pointer, cost_pointer, 1, root_pointer, output.get(),
                                                              workspace, stream)
                              : treescan_minimum_spanning_tree(graph_pointer, cost_pointer, 0, root_pointer,
-                                                              output.get(), workspace, stream);
+                                                              segments_pointer, output.get(), workspace, stream);
              },
-             output.arguments({{"cost", &cost, &cost_pointer}, {"root", &root, &root_pointer}}),
+             output.arguments(inputs(is_random)),
              [this] { return output.untouched(); }, [this] { output.wipe(); }} {
     costs.fill([](int64_t i) { return static_cast<double>(i % 5); });
     roots.fill([](int64_t) { return 1; });
+    labels.fill([](int64_t i) { return static_cast<double>(i % 3) - 1; });
+  }
+
+  std::vector<Argument> inputs(bool is_random) {
+    std::vector<Argument> list{{"cost", &cost, &cost_pointer}, {"root", &root, &root_pointer}};
+    if (!is_random) list.push_back({"segments", &segments, &segments_pointer, false, true});
+    return list;
   }
 };
 
@@ -286,6 +293,24 @@ struct TreeFromParents {
     output.pointers[3] = nullptr;
     parents.fill([](int64_t i) { return static_cast<double>(i % 4 / 2); });  // 0 0 1 1
     roots.fill([](int64_t i) { return static_cast<double>(i); });
+  }
+};
+
+struct ForestFromParents {
+  Array<int32_t> parents{{2, 4}};
+  TreeOutput output{2, 4};
+  tensor_view parent = parents.view();
+  const tensor_view *parent_pointer = &parent;
+  Call call{"treescan_forest_from_parents",
+            [this](treescan_workspace *workspace, void *stream) {
+              return treescan_forest_from_parents(parent_pointer, output.get(), workspace, stream);
+            },
+            output.arguments({{"parent", &parent, &parent_pointer}}, false), [this] { return output.untouched(); },
+            [this] { output.wipe(); }};
+
+  ForestFromParents() {
+    output.pointers[3] = nullptr;
+    parents.fill([](int64_t i) { return i % 4 == 1 ? -1 : static_cast<double>(i % 4 / 2 * 2); });  // 0 -1 2 2
   }
 };
 
@@ -441,6 +466,25 @@ TEST(tree_from_parents) {
   check_failure(tree.call, "no vertices", TREESCAN_INVALID_ARGUMENT, "parent");
 }
 
+TEST(forest_from_parents) {
+  ForestFromParents forest;
+  check_call(forest.call);
+  forest.output.pointers[3] = &forest.output.edge;
+  check_failure(forest.call, "edges", TREESCAN_INVALID_ARGUMENT, "tree->edge");
+  forest.output.pointers[3] = nullptr;
+  const Array<int32_t> none({2, 0});
+  forest.parent = none.view();
+  check_failure(forest.call, "no vertices", TREESCAN_INVALID_ARGUMENT, "parent");
+  forest.parent = forest.parents.view();
+  forest.parents[4] = 6;
+  check_content_failure(forest.call, "an index above", TREESCAN_INVALID_ARGUMENT, "parent");
+  forest.parents[4] = -2;
+  check_content_failure(forest.call, "an index below", TREESCAN_INVALID_ARGUMENT, "parent");
+  forest.parents[4] = 1;
+  forest.parents[5] = 0;
+  check_content_failure(forest.call, "a cycle", TREESCAN_NOT_A_TREE, "parent");
+}
+
 TEST(scans) {
   for (const bool backward : {false, true}) {
     Scan scan(backward);
@@ -531,6 +575,7 @@ TEST(orders_that_are_none) {
 TEST(disconnected_graphs) {
   for (const bool random : {false, true}) {
     SpanningTree tree(random);
+    tree.segments_pointer = nullptr;  // with segments it would be a forest
     const int32_t list[] = {0, 1, 1, 2, 0, 2, 3, 4, 4, 5, 3, 5, 3, 3};
     const tensor_view edges(list, {7, 2});
     tree.graph = treescan::edge_list(edges, 6).c();

@@ -80,9 +80,9 @@ int main(void) {
   CHECK(treescan_edge_weights(&graph, &features, TREESCAN_L1, 0, &costs, NULL, NULL) == TREESCAN_OK);
   CHECK(cost[0] == 2 && cost[1] == 3 && cost[2] == 1 && cost[3] == 6);
 
-  CHECK(treescan_minimum_spanning_tree(&graph, &costs, 0, &roots, &tree, &workspace, NULL) == TREESCAN_OK);
+  CHECK(treescan_minimum_spanning_tree(&graph, &costs, 0, &roots, NULL, &tree, &workspace, NULL) == TREESCAN_OK);
   CHECK(workspace.size > 0);
-  CHECK(treescan_minimum_spanning_tree(&graph, &costs, 0, &roots, &tree, NULL, NULL) == TREESCAN_OK);
+  CHECK(treescan_minimum_spanning_tree(&graph, &costs, 0, &roots, NULL, &tree, NULL, NULL) == TREESCAN_OK);
   CHECK(memcmp(parent, expected_parent, sizeof parent) == 0);
   CHECK(memcmp(edge, expected_edge, sizeof edge) == 0);
   CHECK(order[0] == 0 && order[3] == 3 && depth[3] == 2);

@@ -74,7 +74,7 @@ void check_spanning_trees(const treescan::graph &graph,
             [&](treescan_workspace *workspace) {
               const treescan::tensor_view c = cost.view(), r = root.view();
               return outputs.write([&](const treescan_tree_output *output) {
-                return treescan_minimum_spanning_tree(&description, &c, maximum, &r, output, workspace, nullptr);
+                return treescan_minimum_spanning_tree(&description, &c, maximum, &r, nullptr, output, workspace, nullptr);
               });
             },
             outputs.parent, outputs.order, outputs.depth, outputs.edge);
@@ -156,7 +156,7 @@ TEST(outputs_that_are_not_wanted) {
   Array<int32_t> parent({1, 4});
   const treescan::tensor_view c = cost.view(), root(&zero, {1}), p = parent.view();
   const treescan_tree_output output{&p, nullptr, nullptr, nullptr};
-  SUCCEEDS(treescan_minimum_spanning_tree(&graph, &c, 0, &root, &output, nullptr, nullptr));
+  SUCCEEDS(treescan_minimum_spanning_tree(&graph, &c, 0, &root, nullptr, &output, nullptr, nullptr));
   CHECK(parent.values() == (std::vector<double>{0, 0, 0, 1}));
 }
 

@@ -60,6 +60,7 @@ class TreeFilter2d(nn.Module):
         distance = (difference.square() if self.distance == "l2" else difference.abs()).sum(2)
         weights = torch.exp(-distance / self.sigma).to(x.dtype)  # (B, groups, H, W)
         total = tree_scan(torch.ones_like(weights), weights, tree)
+        total = total.masked_fill(total == 0, 1)  # a pixel in no tree has no mean: it comes out as zero
         each = x.shape[1] // self.groups
         y = tree_scan(x, weights.repeat_interleave(each, 1), tree)
         return y / total.repeat_interleave(each, 1)

@@ -14,14 +14,16 @@ def scan(x: Tensor, weights: Tensor, tree, direction: str = "both") -> Tensor:
         row = item if tree.parent.shape[0] > 1 else 0
         parent, order = tree.parent[row].tolist(), tree.order[row].tolist()
         values, w = list(x[item].unbind(-1)), list(weights[item].unbind(-1))
+        below = [v for v in order if parent[v] not in (v, -1)]
+        values = [torch.zeros_like(value) if parent[v] < 0 else value for v, value in enumerate(values)]
         if direction in ("up", "both"):
-            for v in reversed(order[1:]):
+            for v in reversed(below):
                 values[parent[v]] = values[parent[v]] + w[v] * values[v]
         if direction == "down":
-            for v in order[1:]:
+            for v in below:
                 values[v] = values[v] + w[v] * values[parent[v]]
         if direction == "both":
-            for v in order[1:]:
+            for v in below:
                 values[v] = values[v] + w[v] * (values[parent[v]] - w[v] * values[v])
         items.append(torch.stack(values, -1))
     return torch.stack(items) if items else x.clone()
@@ -36,11 +38,13 @@ def scan_by_paths(x: Tensor, weights: Tensor, tree, direction: str = "both") -> 
         for i in range(x.shape[-1]):
             for j in range(x.shape[-1]):
                 a, b, factor = i, j, torch.ones_like(x[item, :, 0])
-                while a != b:
+                while a != b and max(depth[a], depth[b]) > 0:
                     if depth[a] >= depth[b]:
                         factor, a = factor * weights[item, :, a], parent[a]
                     else:
                         factor, b = factor * weights[item, :, b], parent[b]
+                if a != b or parent[a] < 0:
+                    continue  # in two trees, or in none
                 # a is where the two ways to the root meet: i itself if j lies below it, j itself if it lies above.
                 if direction == "both" or a == (i if direction == "up" else j):
                     reach[item, :, i, j] = factor

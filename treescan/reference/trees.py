@@ -22,57 +22,69 @@ def _roots(root, batch: int) -> list[int]:
     return roots * batch if len(roots) == 1 else roots
 
 
-def tree_from_edges(edges: Tensor, root=0, edge_index=None) -> Tree:
-    """Roots trees given as (B, V-1, 2) edges, children in ascending order. `edge_index`: the edges' own numbers."""
-    batch, vertices = edges.shape[0], edges.shape[1] + 1
-    rows = []
-    for item, start in enumerate(_roots(root, batch)):
-        neighbours = [[] for _ in range(vertices)]
-        for number, (a, b) in enumerate(edges[item].tolist()):
-            name = number if edge_index is None else edge_index[item][number]
-            neighbours[a].append((b, name))
-            neighbours[b].append((a, name))
-        parent, depth, edge, order = {start: start}, {start: 0}, {start: -1}, [start]
-        for v in order:  # grows while it is walked
-            for child, name in sorted(neighbours[v]):
-                if child not in parent:
-                    parent[child], depth[child], edge[child] = v, depth[v] + 1, name
-                    order.append(child)
-        if len(order) != vertices:
-            raise ValueError(f"edges must form a tree, but {len(order)} of {vertices} vertices hang together")
-        by_vertex = [[field[v] for v in range(vertices)] for field in (parent, depth, edge)]
-        rows.append((by_vertex[0], order, by_vertex[1], start, by_vertex[2]))
+def _rooted(vertices: int, edges, roots: list[int]) -> tuple[list, ...]:
+    """One item's fields from its (a, b, number) edges: breadth-first from all roots, children in ascending order."""
+    neighbours = [[] for _ in range(vertices)]
+    for a, b, number in edges:
+        neighbours[a].append((b, number))
+        neighbours[b].append((a, number))
+    parent, depth, edge, order = [-1] * vertices, [-1] * vertices, [-1] * vertices, list(roots)
+    for v in roots:
+        parent[v], depth[v] = v, 0
+    for v in order:  # grows while it is walked
+        for child, number in sorted(neighbours[v]):
+            if parent[child] < 0:
+                parent[child], depth[child], edge[child] = v, depth[v] + 1, number
+                order.append(child)
+    order += [v for v in range(vertices) if parent[v] < 0]
+    return parent, order, depth, parent[order[0]], edge
+
+
+def _tree(rows) -> Tree:
     return Tree(*(torch.tensor([row[i] for row in rows], dtype=torch.int32) for i in range(5)))
 
 
-def tree_from_parents(parent: Tensor, root=None) -> Tree:
-    """The tree of a parent array (B, V), at its own root or at another."""
-    own = torch.arange(parent.shape[1])
-    if not ((parent == own).sum(1) == 1).all():
-        raise ValueError("parent must have exactly one vertex that is its own parent")
-    edges = torch.stack([torch.stack((own[row != own], row[row != own]), 1) for row in parent.long()])
-    if root is None:
-        root = (parent == own).int().argmax(1)
-    return tree_from_edges(edges, root)._replace(edge=None)
+def tree_from_edges(edges: Tensor, root=0) -> Tree:
+    """Roots trees given as (B, V-1, 2) edges, children in ascending order."""
+    batch, vertices = edges.shape[0], edges.shape[1] + 1
+    rows = [_rooted(vertices, [(a, b, number) for number, (a, b) in enumerate(edges[item].tolist())], [start])
+            for item, start in enumerate(_roots(root, batch))]
+    if any(-1 in parent for parent, *_ in rows):
+        raise ValueError("edges must form a tree, but some vertices don't hang together with the root")
+    return _tree(rows)
 
 
-def minimum_spanning_tree(graph, cost: Tensor, *, maximum: bool = False, root=0) -> Tree:
+def tree_from_parents(parent: Tensor, root=None, *, forest: bool = False) -> Tree:
+    """The tree of a parent array (B, V), at its own root or at another; or the forest, in which -1 stands for no tree."""
+    rows = []
+    for item, above in enumerate(parent.tolist()):
+        roots = [v for v, p in enumerate(above) if p == v]
+        if not forest and len(roots) != 1:
+            raise ValueError("parent must have exactly one vertex that is its own parent")
+        start = roots if root is None else [_roots(root, len(parent))[item]]
+        rows.append(_rooted(len(above), [(p, v, -1) for v, p in enumerate(above) if p not in (v, -1)], start))
+    return _tree(rows)._replace(edge=None)
+
+
+def minimum_spanning_tree(graph, cost: Tensor, *, maximum: bool = False, root=0, mask: Tensor | None = None) -> Tree:
     """As `treescan.minimum_spanning_tree`: edges by (cost in float32, index), each kept unless it closes a cycle."""
     cost = cost.float()
-    chosen = []
-    for item in range(cost.shape[0]):
+    rows = []
+    for item, start in enumerate(_roots(root, cost.shape[0])):
         edges = (graph.edge_index if graph.edge_index.ndim == 2 else graph.edge_index[item]).tolist()
         costs = [-c if maximum else c for c in cost[item].tolist()]
         ranked = sorted(range(len(edges)), key=lambda e: (math.isnan(costs[e]), 0 if math.isnan(costs[e]) else costs[e], e))
+        taking_part = [True] * graph.num_vertices if mask is None else mask.flatten(1)[item % len(mask)].tolist()
         component = list(range(graph.num_vertices))
         kept = []
         for e in ranked:
-            a, b = (component[v] for v in edges[e])
-            if a != b:
+            (a, b), here = (component[v] for v in edges[e]), all(taking_part[v] for v in edges[e])
+            if a != b and here:
                 component = [a if c == b else c for c in component]
-                kept.append(e)
-        if len(kept) != graph.num_vertices - 1:
-            raise ValueError(f"graph must be connected, but item {item} falls into {len(set(component))} parts")
-        chosen.append((sorted(kept), edges))
-    ends = torch.tensor([[edges[e] for e in kept] for kept, edges in chosen]).reshape(len(chosen), -1, 2)
-    return tree_from_edges(ends, root, [kept for kept, _ in chosen])
+                kept.append((*edges[e], e))
+        parts = sorted({component[v] for v in range(graph.num_vertices) if taking_part[v]})
+        if mask is None and len(parts) != 1:
+            raise ValueError(f"graph must be connected, but item {item} falls into {len(parts)} parts")
+        members = [[v for v in range(graph.num_vertices) if taking_part[v] and component[v] == part] for part in parts]
+        rows.append(_rooted(graph.num_vertices, kept, sorted(start if start in part else part[0] for part in members)))
+    return _tree(rows)

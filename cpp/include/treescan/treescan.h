@@ -49,7 +49,7 @@ typedef enum treescan_status {
   TREESCAN_UNSUPPORTED_DEVICE = 3,
   TREESCAN_TOO_LARGE = 4,    /* more vertices or edges than a 32-bit index can name, or a size that overflows */
   TREESCAN_DISCONNECTED = 5, /* the graph has no spanning tree */
-  TREESCAN_NOT_A_TREE = 6,   /* a parent array with a cycle or without exactly one root */
+  TREESCAN_NOT_A_TREE = 6,   /* a parent array with a cycle or, where one tree is wanted, without exactly one root */
   TREESCAN_OUT_OF_RANGE = 7, /* a result that its type cannot hold */
   TREESCAN_OUT_OF_MEMORY = 8,
   TREESCAN_INTERNAL = 9 /* a fault of the library */
@@ -109,7 +109,9 @@ typedef struct treescan_graph {
   const treescan_tensor *edge_index;     /* edges: (E, 2) or (B, E, 2) int32 or int64 */
 } treescan_graph;
 
-/* Where a call leaves a tree. All int32; each may be NULL if it isn't wanted, except parent. */
+/* Where a call leaves a tree. All int32; each may be NULL if it isn't wanted, except parent.
+ * A forest has several roots, in ascending order, and they come first: `order` is breadth-first from all of them at once.
+ * Vertices in no tree come last, by ascending index; their parent, depth and edge are -1. */
 typedef struct treescan_tree_output {
   const treescan_tensor *parent; /* (B, V): the parent of each vertex; the root is its own */
   const treescan_tensor *order;  /* (B, V): the vertex at each position, breadth-first, siblings by ascending index */
@@ -184,9 +186,14 @@ TREESCAN_API treescan_status treescan_edge_weights(const treescan_graph *graph, 
  * -0 equals +0, NaN comes after +inf (after every number, for a maximum tree too).
  *   cost  (B, E) float32
  *   root  (B|1,) int32
- * Time O(B E) but for the near-constant factor of union-find. Fails with TREESCAN_DISCONNECTED if there is no spanning tree. */
+ *   segments  NULL, or (B|1, V) int32: a label for each vertex. Edges between different labels take no part, and a vertex
+ *         with a negative label is in no tree. The result is then the minimum spanning forest, whether connected or not;
+ *         each of its trees is rooted at `root` if that lies in it, else at its lowest vertex
+ * Time O(B E) but for the near-constant factor of union-find. Without segments it fails with TREESCAN_DISCONNECTED if there
+ * is no spanning tree. */
 TREESCAN_API treescan_status treescan_minimum_spanning_tree(const treescan_graph *graph, const treescan_tensor *cost,
                                                             int32_t maximum, const treescan_tensor *root,
+                                                            const treescan_tensor *segments,
                                                             const treescan_tree_output *tree,
                                                             treescan_workspace *workspace, void *stream);
 
@@ -212,6 +219,11 @@ TREESCAN_API treescan_status treescan_tree_from_edges(const treescan_tensor *edg
 TREESCAN_API treescan_status treescan_tree_from_parents(const treescan_tensor *parent, const treescan_tensor *root,
                                                         const treescan_tree_output *tree,
                                                         treescan_workspace *workspace, void *stream);
+
+/* The same for a forest: any number of vertices that are their own parents, and -1 for vertices in no tree. */
+TREESCAN_API treescan_status treescan_forest_from_parents(const treescan_tensor *parent,
+                                                          const treescan_tree_output *tree,
+                                                          treescan_workspace *workspace, void *stream);
 
 /* ---- Scans ---- */
 

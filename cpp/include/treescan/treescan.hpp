@@ -236,14 +236,15 @@ tree make_tree(int64_t batch, int64_t vertices, bool with_edges, const std::vect
 
 }  // namespace detail
 
-// In all of these, root has one vertex for all items or one for each.
+// In all of these, root has one vertex for all items or one for each. With segments, (B|1, V) int32, a forest.
 inline tree minimum_spanning_tree(const graph &graph, const tensor_view &cost, const std::vector<int32_t> &root = {0},
-                                  bool maximum = false) {
+                                  bool maximum = false, const std::optional<tensor_view> &segments = {}) {
   const treescan_graph description = graph.c();
   return detail::make_tree(detail::size_or_zero(cost, 0), graph.num_vertices(), true, root,
                            [&](const tensor_view &roots, const treescan_tree_output &outputs) {
-                             return treescan_minimum_spanning_tree(&description, &cost, maximum, &roots, &outputs,
-                                                                   nullptr, nullptr);
+                             return treescan_minimum_spanning_tree(&description, &cost, maximum, &roots,
+                                                                   segments ? &*segments : nullptr, &outputs, nullptr,
+                                                                   nullptr);
                            });
 }
 
@@ -272,6 +273,13 @@ inline tree tree_from_parents(const tensor_view &parent, const std::vector<int32
                            [&](const tensor_view &roots, const treescan_tree_output &outputs) {
                              return treescan_tree_from_parents(&parent, root.empty() ? nullptr : &roots, &outputs,
                                                                nullptr, nullptr);
+                           });
+}
+
+inline tree forest_from_parents(const tensor_view &parent) {
+  return detail::make_tree(detail::size_or_zero(parent, 0), detail::size_or_zero(parent, 1), false, {},
+                           [&](const tensor_view &, const treescan_tree_output &outputs) {
+                             return treescan_forest_from_parents(&parent, &outputs, nullptr, nullptr);
                            });
 }
 

@@ -64,31 +64,63 @@ struct Scratch {
   }
 };
 
-// Kruskal's algorithm. Returns the number of edges found.
-int64_t kruskal(const Graph &graph, const treescan_tensor &cost, EdgeOrder order, int64_t item, const Ends *ends,
-                Scratch &scratch) {
+// The labels of an item's vertices; all the same where there are none.
+class Segments {
+ public:
+  Segments(const treescan_tensor *labels, int64_t item) {
+    if (!labels) return;
+    labels_ = static_cast<const int32_t *>(labels->data) + (labels->sizes[0] == 1 ? 0 : item * labels->strides[0]);
+    stride_ = labels->strides[1];
+  }
+
+  bool hold(int32_t v) const { return !labels_ || label(v) >= 0; }
+  bool link(Ends e) const { return !labels_ || (label(e.lower) >= 0 && label(e.lower) == label(e.upper)); }
+
+ private:
+  int32_t label(int32_t v) const { return labels_[v * stride_]; }
+
+  const int32_t *labels_ = nullptr;
+  int64_t stride_ = 0;
+};
+
+// Kruskal's algorithm. Leaves the edges that it found.
+void kruskal(const Graph &graph, const treescan_tensor &cost, EdgeOrder order, int64_t item, const Ends *ends,
+             const Segments &segments, DisjointSets &sets, Scratch &scratch) {
   const float *const row = static_cast<const float *>(cost.data) + item * cost.strides[0];
   const int64_t stride = cost.strides[1];
   int64_t count = 0;
   for (int64_t e = 0; e < graph.num_edges; ++e) {
-    if (!graph.has(item, ends[e])) continue;
+    if (!graph.has(item, ends[e]) || !segments.link(ends[e])) continue;
     float value = row[e * stride];
     if (order.kind == EdgeOrder::descending) value = -value;
     if (order.kind == EdgeOrder::random) value = random_cost(value, order.seed, item, e);
     scratch.keys[count++] = keyed(sort_key(value), static_cast<uint32_t>(e));
   }
   const Keyed *const sorted = radix_sort(scratch.keys, scratch.spare, count);
-  DisjointSets sets(scratch.sets, graph.num_vertices);
-  int64_t found = 0;
+  int64_t &found = scratch.tree.num_edges = 0;
   for (int64_t i = 0; i < count && found < graph.num_vertices - 1; ++i) {
     const auto e = static_cast<int32_t>(sorted[i] & 0xffffffffu);
     if (sets.join(ends[e].lower, ends[e].upper)) scratch.tree.edges[found++] = {ends[e].lower, ends[e].upper, e};
   }
-  return found;
+}
+
+// Every tree of a forest gets a root: `wanted` if that lies in it, else its lowest vertex.
+void choose_roots(const Segments &segments, int32_t wanted, DisjointSets &sets, RootedTree &tree) {
+  int32_t *const has_root = tree.parent;  // by set; nothing else needs that memory yet
+  std::fill(has_root, has_root + tree.num_vertices, 0);
+  if (segments.hold(wanted)) has_root[sets.find(wanted)] = 1;
+  tree.num_roots = 0;
+  for (int32_t v = 0; v < tree.num_vertices; ++v) {
+    if (!segments.hold(v)) continue;
+    int32_t &settled = has_root[sets.find(v)];
+    if (v == wanted || !settled) tree.order[tree.num_roots++] = v;
+    settled = 1;
+  }
 }
 
 void spanning_tree_of_any(const Graph &graph, const treescan_tensor &cost, EdgeOrder order, const treescan_tensor &root,
-                   const treescan_tree_output &output, treescan_workspace *workspace) {
+                          const treescan_tensor *labels, const treescan_tree_output &output,
+                          treescan_workspace *workspace) {
   const int64_t batch = cost.sizes[0];
   const int64_t workers = num_workers(batch);
   const int64_t slice = [&] {
@@ -113,11 +145,18 @@ void spanning_tree_of_any(const Graph &graph, const treescan_tensor &cost, EdgeO
       const int32_t root_vertex = read_root(root, item, graph.num_vertices);
       if (!graph.same_edges()) list_edges(graph, item, scratch.ends);
       const Ends *const ends = graph.same_edges() ? shared_ends : scratch.ends;
-      const int64_t found = kruskal(graph, cost, order, item, ends, scratch);
-      if (found < graph.num_vertices - 1)
-        fail(TREESCAN_DISCONNECTED, "graph: expected a connected graph, but item ", item, " falls into ",
-             graph.num_vertices - found, " parts");
-      root_tree_at(scratch.tree, root_vertex, TREESCAN_BY_VERTEX);
+      const Segments segments(labels, item);
+      DisjointSets sets(scratch.sets, graph.num_vertices);
+      kruskal(graph, cost, order, item, ends, segments, sets, scratch);
+      const int64_t parts = graph.num_vertices - scratch.tree.num_edges;
+      if (labels) {
+        choose_roots(segments, root_vertex, sets, scratch.tree);
+        root_forest(scratch.tree);
+      } else if (parts == 1) {
+        root_tree_at(scratch.tree, root_vertex, TREESCAN_BY_VERTEX);
+      } else {
+        fail(TREESCAN_DISCONNECTED, "graph: expected a connected graph, but item ", item, " falls into ", parts, " parts");
+      }
       write_tree(scratch.tree, item, output);
     });
   });
@@ -149,11 +188,11 @@ void spanning_tree_of_grid(const Graph &graph, const treescan_tensor &cost, Edge
 }  // namespace
 
 void spanning_tree(const Graph &graph, const treescan_tensor &cost, EdgeOrder order, const treescan_tensor &root,
-                   const treescan_tree_output &output, treescan_workspace *workspace) {
-  if (GridTree::fits(graph)) {
+                   const treescan_tensor *segments, const treescan_tree_output &output, treescan_workspace *workspace) {
+  if (!segments && GridTree::fits(graph)) {
     spanning_tree_of_grid(graph, cost, order, root, output, workspace);
   } else {
-    spanning_tree_of_any(graph, cost, order, root, output, workspace);
+    spanning_tree_of_any(graph, cost, order, root, segments, output, workspace);
   }
 }
 

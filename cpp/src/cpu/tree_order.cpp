@@ -81,6 +81,14 @@ int64_t root_tree_at(RootedTree &tree, int32_t root, int32_t sibling_order) {
   return root_tree(tree, sibling_order);
 }
 
+int64_t root_forest(RootedTree &tree) {
+  const int64_t reached = root_tree(tree, TREESCAN_BY_VERTEX);
+  int64_t last = reached;
+  for (int32_t v = 0; v < tree.num_vertices; ++v)
+    if (tree.parent[v] < 0) tree.order[last++] = v;
+  return reached;
+}
+
 namespace {
 
 void write_row(const int32_t *values, int64_t count, int64_t item, const treescan_tensor *output) {
@@ -182,8 +190,12 @@ int32_t only_root(const RootedTree &tree, int64_t item) {
 
 }  // namespace
 
-void tree_from_parents(const treescan_tensor &parent, const treescan_tensor *root, const treescan_tree_output &output,
-                       treescan_workspace *workspace) {
+namespace {
+
+// Has `root(tree, item)` root the forest of every item's parents and return how many vertices that reached.
+template <class Root>
+void write_forests(const treescan_tensor &parent, const treescan_tree_output &output, treescan_workspace *workspace,
+                   Root &&root) {
   const int64_t batch = parent.sizes[0];
   const int64_t vertices = parent.sizes[1];
   const int64_t workers = num_workers(batch);
@@ -201,14 +213,29 @@ void tree_from_parents(const treescan_tensor &parent, const treescan_tensor *roo
       tree.carve(own, vertices);
       const int32_t *const row = static_cast<const int32_t *>(parent.data) + item * parent.strides[0];
       forest_from_parents(row, parent.strides[1], item, tree);
-      const int32_t old_root = only_root(tree, item);
-      const int64_t reached = root_tree_at(tree, root ? read_root(*root, item, vertices) : old_root, TREESCAN_BY_VERTEX);
-      if (reached != vertices)
-        fail(TREESCAN_NOT_A_TREE, "parent: expected a tree, but item ", item, " has a cycle: ", reached, " of ", vertices,
-             " vertices are connected to the root");
+      const int64_t with_parent = tree.num_roots + tree.num_edges;
+      const int64_t reached = root(tree, item);
+      if (reached != with_parent)
+        fail(TREESCAN_NOT_A_TREE, "parent: expected no cycle, but item ", item, " has one: ", reached, " of ", with_parent,
+             " vertices are connected to a root");
       write_tree(tree, item, output);
     });
   });
+}
+
+}  // namespace
+
+void tree_from_parents(const treescan_tensor &parent, const treescan_tensor *root, const treescan_tree_output &output,
+                       treescan_workspace *workspace) {
+  write_forests(parent, output, workspace, [&](RootedTree &tree, int64_t item) {
+    const int32_t old_root = only_root(tree, item);
+    return root_tree_at(tree, root ? read_root(*root, item, tree.num_vertices) : old_root, TREESCAN_BY_VERTEX);
+  });
+}
+
+void forest_from_parents(const treescan_tensor &parent, const treescan_tree_output &output,
+                         treescan_workspace *workspace) {
+  write_forests(parent, output, workspace, [](RootedTree &tree, int64_t) { return root_forest(tree); });
 }
 
 }  // namespace treescan

@@ -33,6 +33,9 @@ int64_t root_tree(RootedTree &tree, int32_t sibling_order);
 // The same for the one root of what should be a tree, with V-1 edges.
 int64_t root_tree_at(RootedTree &tree, int32_t root, int32_t sibling_order);
 
+// The same for a forest: vertices out of reach are in no tree, and come last in `order`. Returns the number reached.
+int64_t root_forest(RootedTree &tree);
+
 // Copies the result to an item of the caller's arrays.
 void write_tree(const RootedTree &tree, int64_t item, const treescan_tree_output &output);
 
@@ -44,6 +47,9 @@ void tree_from_edges(const treescan_tensor &edges, const treescan_tensor &root, 
 
 void tree_from_parents(const treescan_tensor &parent, const treescan_tensor *root, const treescan_tree_output &output,
                        treescan_workspace *workspace);
+
+void forest_from_parents(const treescan_tensor &parent, const treescan_tree_output &output,
+                         treescan_workspace *workspace);
 
 // Fills `edges` and the roots from one item of a parent array, in which a root is its own parent and a vertex outside all
 // trees has -1. Fails on an index out of range.

@@ -1,0 +1,268 @@
+"""Causal trees, the originals' flipped trees, prefix trees, and packed sequences and images."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+import treescan
+from treescan import Tree, causal_tree, packed_tree, reference
+
+DIRECTIONS = ("up", "down", "both")
+GOLDEN = Path(__file__).parent / "data" / "golden"
+
+
+def bits(value):
+    return value.detach().contiguous().flatten().view(torch.uint8)
+
+
+def same(*pairs):
+    return all(torch.equal(bits(a), bits(b)) for a, b in zip(*pairs, strict=True))
+
+
+# ---- Causal trees ----
+
+
+def naive_causal_parents(features, window, metric):
+    """By definition, from costs as the library has them, so that ties and NaN are decided alike."""
+    length = features.shape[2]
+    graph = treescan.token_graph(length, window)
+    rows = []
+    for costs in treescan.edge_weights(features, graph, metric).tolist():
+        candidates = [[] for _ in range(length)]
+        for (lower, upper), cost in zip(graph.edge_index.tolist(), costs):
+            candidates[upper].append((cost != cost, 0 if cost != cost else cost, lower))
+        rows.append([0] + [min(found)[2] for found in candidates[1:]])
+    return torch.tensor(rows, dtype=torch.int32)
+
+
+@pytest.mark.parametrize("metric", ("cosine", "l2", "l1"))
+@pytest.mark.parametrize("dtype", (torch.float32, torch.float64, torch.float16, torch.bfloat16))
+@pytest.mark.parametrize(("length", "window"), [(1, 3), (2, 1), (5, 7), (40, 1), (40, 4), (9, 8)])
+def test_causal_trees_follow_the_definition(length, window, dtype, metric):
+    distinct = torch.randn(2, 3, length).to(dtype)
+    ties = torch.randint(0, 2, (2, 2, length)).to(dtype)
+    special = distinct * torch.tensor([1.0, 0.0, float("inf"), float("nan")]).to(dtype)[torch.randint(0, 4, (2, 3, length))]
+    for features in (distinct, ties, special):
+        tree = causal_tree(features, window, metric)
+        assert torch.equal(tree.parent, naive_causal_parents(features, window, metric))
+        tree.validate()
+        apart = features.transpose(1, 2).contiguous().transpose(1, 2)
+        assert torch.equal(causal_tree(apart, window, metric).parent, tree.parent)
+
+
+def test_infinite_costs_come_before_nan():
+    features = torch.tensor([[[float("nan"), 0.0, 3e38]]])
+    assert causal_tree(features, 2, "l2").parent.tolist() == [[0, 0, 1]]  # (3e38)^2 overflows, the other is NaN
+    assert causal_tree(torch.zeros(1, 1, 3), 2, "l2").parent.tolist() == [[0, 0, 0]]  # the earliest of equals
+
+
+@given(st.integers(2, 40), st.integers(1, 5), st.integers(0, 99), st.data())
+def test_no_later_token_changes_an_earlier_output(length, window, seed, data):
+    generator = torch.Generator().manual_seed(seed)
+    features, x, weights = torch.randn(3, 1, 5, length, generator=generator).unbind()
+    at = data.draw(st.integers(1, length - 1))
+
+    def run(features, x, weights):
+        tree = causal_tree(features, window)
+        return tree.parent[None], tree.depth[None], treescan.tree_scan(x, weights, tree, direction="down")
+
+    before = run(features, x, weights)
+    features, x, weights = (values.clone() for values in (features, x, weights))
+    for values in (features, x, weights):
+        values[..., at:] = torch.randn(values[..., at:].shape, generator=generator) * 100
+    after = run(features, x, weights)
+    assert same([values[..., :at] for values in before], [values[..., :at] for values in after])
+
+
+@pytest.mark.parametrize("call", [
+    lambda: causal_tree(torch.rand(2, 3)), lambda: causal_tree(torch.rand(2, 3, 4, 5)),
+    lambda: causal_tree(torch.rand(2, 3, 4), 0), lambda: causal_tree(torch.rand(2, 3, 4), metric="l3"),
+    lambda: causal_tree(torch.rand(2, 3, 4), cu_seqlens=torch.tensor([0, 4])),
+    lambda: treescan.flipped_token_tree(torch.rand(2, 3, 4, 5))])
+def test_errors_of_causal_trees(call):
+    with pytest.raises(ValueError, match="features must|window must|metric must"):
+        call()
+
+
+# ---- The originals' trees of tokens ----
+
+
+@pytest.mark.parametrize("path", sorted(GOLDEN.glob("mst_token_*.npz")), ids=lambda path: path.stem)
+def test_flipped_trees_equal_the_golden_ones(path):
+    arrays = np.load(path)
+    if "feature" not in arrays:
+        pytest.skip("a file with weights of its own")
+    in_time = torch.from_numpy(arrays["feature"]).flip(2)
+    tree = treescan.flipped_token_tree(in_time, int(arrays["prompt_len"]))
+    assert torch.equal(tree.parent, torch.from_numpy(arrays["parent_vertex"]))
+
+
+@pytest.mark.parametrize("path", sorted(GOLDEN.glob("grootl_*.npz")), ids=lambda path: path.stem)
+def test_the_original_mixer_with_flipped_trees(path):
+    """The golden README's section 5."""
+    arrays = np.load(path)
+    vectors = {key: torch.from_numpy(arrays[key]) for key in arrays.files if arrays[key].dtype.kind in "fi"}
+    p = {key[len("param/"):]: value.requires_grad_() for key, value in vectors.items() if key.startswith("param/")}
+    x = vectors["x"].requires_grad_()
+    length, inner = x.shape[1], p["A_log"].shape[0]
+    linear = lambda name, values: torch.nn.functional.linear(values, p[f"{name}.weight"], p.get(f"{name}.bias"))  # noqa: E731
+    u, gate = linear("in_proj", x).chunk(2, -1)
+    kernel = p["conv1d.weight"]
+    u = torch.nn.functional.conv1d(u.transpose(1, 2), kernel, p.get("conv1d.bias"), padding=kernel.shape[2] - 1,
+                                   groups=inner)[..., :length]
+    u = torch.nn.functional.silu(u).transpose(1, 2)
+    states = p["A_log"].shape[1]
+    r, b, c = linear("x_proj", u).split([p["dt_proj.weight"].shape[1], states, states], -1)
+    dt = torch.nn.functional.softplus(linear("dt_proj", r))
+    decay = torch.exp(-p["A_log"].exp() * dt[..., None]).flatten(2).transpose(1, 2)  # (B, d n, L)
+    drive = ((dt * u)[..., None] * b[:, :, None]).flatten(2).transpose(1, 2)
+    flipped = drive.flip(2)
+    weights = decay.flip(2).roll(1, 2)  # vertex v has the decay of vertex v - 1: the next position in time
+    state = treescan.tree_scan(flipped, weights, "chain", direction="up")
+    context = int(np.min(arrays["contex_len"]))
+    if context > 2:
+        tree = treescan.flipped_token_tree(drive, context)
+        pairs = [sorted(sorted(pair) for pair in item) for item in tree.edges.tolist()]
+        assert pairs == vectors["tree_pairs/0"].tolist()
+        other = treescan.tree_scan(flipped, weights, tree, direction="up")
+    else:
+        other = state
+    h = (state + 0.3 * other).flip(2).unflatten(1, (inner, states))  # (B, d, n, L)
+    y = (h * c.permute(0, 2, 1)[:, None]).sum(2).transpose(1, 2) + p["D"] * u
+    y = linear("out_proj", y * torch.nn.functional.silu(gate))
+    assert (y - vectors["y"]).abs().max() <= 1e-5 * vectors["y"].abs().max()
+    y.backward(vectors["grad_y"])
+    for name, value in {"grad_x": x, **{f"grad/{name}": value for name, value in p.items()}}.items():
+        assert (value.grad - vectors[name]).abs().max() <= 1e-4 * vectors[name].abs().max(), name
+
+
+def test_what_the_docstring_says_of_flipped_trees():
+    """Not causal: with another last token, an earlier one hangs elsewhere."""
+    before, after = torch.tensor([[[0.0, 5.0, 1.0, 4.0]]]), torch.tensor([[[0.0, 5.0, 1.0, -9.0]]])
+    flipped = [treescan.flipped_token_tree(values, metric="l2").parent for values in (before, after)]
+    assert not torch.equal(flipped[0][:, 1:], flipped[1][:, 1:])
+    causal = [causal_tree(values, metric="l2").parent for values in (before, after)]
+    assert torch.equal(causal[0][:, :3], causal[1][:, :3])
+
+
+# ---- Prefix trees ----
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (3, 1), (2, 3, 2), (5, 1, 4, 2)])
+def test_a_prefix_tree_equals_each_of_its_paths(shape):
+    """`shape`: the children of each node, level by level, below a root."""
+    parent, level = [0], [0]
+    for children in shape:
+        level = [len(parent) + i for i, node in enumerate(node for node in level for _ in range(children))
+                 if parent.append(node) is None or True]
+        first = len(parent) - len(level)
+        level = list(range(first, len(parent)))
+    tree = Tree.from_parents(torch.tensor([parent]))
+    paths = []
+    for leaf in set(range(len(parent))) - set(parent) or {0}:
+        path = [leaf]
+        while path[0]:
+            path.insert(0, parent[path[0]])
+        paths.append(path)
+    x, weights = torch.randn(1, 3, len(parent), requires_grad=True), torch.rand(1, 3, len(parent), requires_grad=True)
+    y = treescan.tree_scan(x, weights, tree, direction="down")
+    alone = [treescan.tree_scan(x[..., path], weights[..., path], "chain", direction="down") for path in paths]
+    for path, along in zip(paths, alone):
+        assert torch.equal(y[..., path], along)
+    # The gradient of a node that several paths share is the sum over them.
+    share = [torch.randn_like(along) for along in alone]
+    expected = torch.autograd.grad(sum((along * g).sum() for along, g in zip(alone, share)), (x, weights))
+    grad = torch.zeros_like(y)
+    for path, g in zip(paths, share):
+        grad[..., path] += g
+    for got, right in zip(torch.autograd.grad(y, (x, weights), grad), expected):
+        torch.testing.assert_close(got, right)
+
+
+# ---- Packed sequences and images ----
+
+LENGTHS = ((1,), (4, 1, 7), (3, 0, 9, 2))
+
+
+def packed(lengths, channels=5):
+    total = sum(lengths)
+    features, x, weights = torch.randn(1, 4, total), torch.randn(1, channels, total), torch.rand(1, channels, total)
+    return features, x.requires_grad_(), weights.requires_grad_(), torch.tensor([0, *lengths]).cumsum(0).int()
+
+
+def results(x, weights, tree, direction):
+    y = treescan.tree_scan(x, weights, tree, direction=direction)
+    return y, *torch.autograd.grad(y.square().sum(), (x, weights))
+
+
+@pytest.mark.parametrize("lengths", LENGTHS)
+@pytest.mark.parametrize("kind", ("tokens", "chain", "causal"))
+def test_packed_sequences_equal_one_call_each(lengths, kind):
+    features, x, weights, starts = packed(lengths)
+    for options in ({}, {"window": 2}, {"metric": "l1"}):
+        if kind == "causal":
+            tree, build = causal_tree(features, cu_seqlens=starts, **options), causal_tree
+        else:
+            tree = packed_tree(features, starts, kind, **options)
+            build = lambda part, **options: treescan.build_tree(part, kind, **options)  # noqa: E731
+        tree.validate()
+        parts = [slice(a, b) for a, b in zip(starts.tolist(), starts[1:].tolist()) if a < b]
+        trees = [build(features[..., part], **options) for part in parts]
+        assert torch.equal(tree.parent, Tree.pack(trees).parent) and torch.equal(tree.order, Tree.pack(trees).order)
+        for direction in DIRECTIONS:
+            together = results(x, weights, tree, direction)
+            for part, own in zip(parts, trees):
+                values = [t[..., part].detach().requires_grad_() for t in (x, weights)]
+                assert same(results(*values, own, direction), [t[..., part] for t in together])
+
+
+@pytest.mark.parametrize("sizes", [[(1, 1)], [(3, 4), (1, 5), (6, 2)]])
+@pytest.mark.parametrize("maximum", (False, True))
+def test_packed_images_equal_one_call_each(sizes, maximum):
+    lengths = [height * width for height, width in sizes]
+    features, x, weights, starts = packed(lengths)
+    tree = packed_tree(features, graph="grid", sizes=sizes, metric="l2", maximum=maximum)
+    tree.validate()
+    for direction in DIRECTIONS:
+        together = results(x, weights, tree, direction)
+        for first, size in zip(starts.tolist(), sizes):
+            part = slice(first, first + size[0] * size[1])
+            own = treescan.build_tree(features[..., part].unflatten(2, size), metric="l2", maximum=maximum)
+            values = [t[..., part].detach().unflatten(2, size).requires_grad_() for t in (x, weights)]
+            alone = results(*values, own, direction)
+            assert same([t.flatten(2) for t in alone], [t[..., part] for t in together])
+
+
+def test_packing_batches_and_forests():
+    images = treescan.build_tree(torch.rand(2, 3, 3, 4), root=5)
+    masked = treescan.build_tree(torch.rand(1, 3, 2, 3), mask=torch.tensor([[[True, False, True], [True, False, True]]]))
+    forest = Tree.pack([images, masked])
+    assert forest.parent[0, :12].equal(images.parent[0]) and forest.parent[0, 12:24].equal(images.parent[1] + 12)
+    assert forest.parent[0, 24:].equal(torch.where(masked.parent[0] < 0, -1, masked.parent[0] + 24))
+    assert forest.batch_size == 1 and forest.edge is None
+    forest.validate()
+    assert torch.equal(forest.parent, reference.tree_from_parents(forest.parent, forest=True).parent)
+
+
+FEATURES = torch.rand(1, 3, 6)
+
+
+@pytest.mark.parametrize(("call", "message"), [
+    (lambda: packed_tree(torch.rand(2, 3, 6), torch.tensor([0, 6])), r"\(1, C, T\).*\(2, 3, 6\)"),
+    (lambda: packed_tree(FEATURES, torch.tensor([0, 5])), r"ascend from 0 to 6.*\[0, 5\]"),
+    (lambda: packed_tree(FEATURES, torch.tensor([1, 6])), r"ascend from 0 to 6.*\[1, 6\]"),
+    (lambda: packed_tree(FEATURES, torch.tensor([0, 4, 2, 6])), "ascend"),
+    (lambda: packed_tree(FEATURES, torch.tensor([0])), r"\(S\+1,\).*\(1,\)"),
+    (lambda: packed_tree(FEATURES, torch.tensor([0.0, 6.0])), "int32 or int64.*float32"),
+    (lambda: packed_tree(FEATURES), "takes cu_seqlens"),
+    (lambda: packed_tree(FEATURES, torch.tensor([0, 6]), "ring"), "graph must be 'tokens'.*'ring'"),
+    (lambda: packed_tree(FEATURES, graph="grid"), "takes sizes"),
+    (lambda: packed_tree(FEATURES, graph="grid", sizes=[(2, 2)]), r"add up to 6 .*got 4"),
+])
+def test_errors_of_packed_trees(call, message):
+    with pytest.raises((ValueError, TypeError), match=message):
+        call()

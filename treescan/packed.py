@@ -1,0 +1,88 @@
+"""Trees of packed sequences and images: parts of different sizes side by side in one item, each with its own tree."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from .functional import _check_floats, _graph_for, _shape, edge_weights, spanning_forest
+from .graph import edge_graph, grid_graph
+from .tree import Tree
+
+
+def packed_tree(features: Tensor, cu_seqlens: Tensor | None = None, graph: str = "tokens", *,
+                sizes: Sequence[tuple[int, int]] | None = None, metric: str = "cosine", maximum: bool = False,
+                window: int = 3) -> Tree:
+    """The minimum spanning trees of packed sequences or images: one forest, in which every part has a tree of its own.
+
+    A scan along it equals one call for each part, bit for bit, as do its gradients. The root of each tree is the part's
+    first vertex.
+
+    Arguments:
+        features: (1, C, T), the parts one behind the other; any floating dtype and strides.
+        cu_seqlens: for sequences, (S+1,) int32 or int64: where each of S sequences begins, and T at the end. Sequences
+            may be empty. Inside `torch.compile` the values are not looked at; tokens past the last end are then a
+            sequence of their own.
+        graph: "tokens" or "chain" for sequences, "grid" for images.
+        sizes: for images, the (height, width) of each, pixels row by row.
+        metric, maximum: as for `build_tree`.
+        window: for graph="tokens", as for `token_graph`.
+
+    Returns a Tree with batch size 1. Raises ValueError for sizes that don't add up to T or another option, TypeError for
+    another dtype. O(E C) in time, O(E) in memory; deterministic. No gradient flows through a tree.
+
+    >>> packed_tree(torch.rand(1, 4, 5), torch.tensor([0, 2, 5]), "chain").parent
+    tensor([[0, 0, 2, 2, 3]], dtype=torch.int32)
+    >>> packed_tree(torch.rand(1, 4, 10), graph="grid", sizes=[(2, 2), (2, 3)]).root
+    tensor([0], dtype=torch.int32)
+    """
+    _check_packed(features)
+    if graph == "grid":
+        if sizes is None or cu_seqlens is not None:
+            raise ValueError("graph='grid' takes sizes, the (height, width) of each image, and no cu_seqlens")
+        return _tree_of_images(features, sizes, metric, maximum)
+    if graph not in ("tokens", "chain"):
+        raise ValueError(f"graph must be 'tokens', 'chain' or 'grid', got {graph!r}")
+    if sizes is not None or cu_seqlens is None:
+        raise ValueError(f"graph={graph!r} takes cu_seqlens, where each sequence begins, and no sizes")
+    packed = _graph_for(graph, "features", features, window, None)
+    segments = segments_of(cu_seqlens, features)[None]
+    return spanning_forest(packed, edge_weights(features, packed, metric), maximum, 0, segments)
+
+
+def _check_packed(features: Tensor) -> None:
+    _check_floats("features", features)
+    if features.ndim != 3 or features.shape[0] != 1:
+        raise ValueError(f"features must have shape (1, C, T) for packed parts, got {_shape(features)}")
+
+
+def segments_of(cu_seqlens: Tensor, features: Tensor) -> Tensor:
+    """The number of the sequence that each vertex of packed features is in, (T,) int32."""
+    if not isinstance(cu_seqlens, Tensor) or cu_seqlens.dtype not in (torch.int32, torch.int64):
+        got = cu_seqlens.dtype if isinstance(cu_seqlens, Tensor) else type(cu_seqlens).__name__
+        raise TypeError(f"cu_seqlens must be an int32 or int64 tensor, got {got}")
+    if cu_seqlens.ndim != 1 or cu_seqlens.shape[0] < 2:
+        raise ValueError(f"cu_seqlens must have shape (S+1,) for S >= 1 sequences, got {_shape(cu_seqlens)}")
+    total = features.shape[2]
+    if not torch.compiler.is_compiling():
+        if cu_seqlens[0] != 0 or cu_seqlens[-1] != total or (cu_seqlens.diff() < 0).any():
+            raise ValueError(f"cu_seqlens must ascend from 0 to {total} for features of shape {_shape(features)}, got "
+                             f"{cu_seqlens.tolist()}")
+    vertex = torch.arange(total, dtype=cu_seqlens.dtype, device=cu_seqlens.device)
+    return torch.searchsorted(cu_seqlens, vertex, right=True, out_int32=True) - 1
+
+
+def _tree_of_images(features: Tensor, sizes: Sequence[tuple[int, int]], metric: str, maximum: bool) -> Tree:
+    total = features.shape[2]
+    edges, first = [], 0
+    for height, width in sizes:
+        edges.append(grid_graph(height, width).edge_index + first)
+        first += height * width
+    if first != total:
+        raise ValueError(f"sizes must add up to {total} pixels for features of shape {_shape(features)}, got {first} in "
+                         f"{list(sizes)}")
+    packed = edge_graph(torch.cat(edges), total)
+    return spanning_forest(packed, edge_weights(features, packed, metric), maximum, 0,
+                           torch.zeros((1, total), dtype=torch.int32))
