@@ -49,7 +49,7 @@ def _sizes_are_right(tree, sizes) -> bool:
     expected = torch.ones_like(sizes)
     below = tree.order[0, 1:].long()
     expected.index_add_(0, parent[below], sizes[below])
-    return torch.equal(expected, sizes) and sizes[tree.root[0]] == sizes.numel()
+    return torch.equal(expected, sizes) and sizes[tree.root[0]].item() == sizes.numel()
 
 
 def large_grid(side: int = 4096) -> Outcome:

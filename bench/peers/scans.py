@@ -9,10 +9,10 @@ class Levels:
     """A tree cut into its levels, outside of what is timed, as a level-by-level scan needs it."""
 
     def __init__(self, tree, item: int = 0):
-        depth = tree.depth[item].long()
+        depth, parent = tree.depth[item].long(), tree.parent[item].long()
         by_depth = depth.argsort(stable=True)
         self.vertices = list(by_depth.split(depth.bincount().tolist()))
-        self.parents = [tree.parent[item].long()[vertices] for vertices in self.vertices]
+        self.parents = [parent[vertices] for vertices in self.vertices]
 
 
 def by_levels(x: Tensor, weights: Tensor, levels: Levels) -> Tensor:
