@@ -31,6 +31,8 @@ class _Timer:
 
     def turn(self) -> float:
         set_threads(self.threads)
+        if self.threads > 1:
+            self.run()  # wakes them
         return median(self._piece() for _ in range(self.in_a_row))
 
 

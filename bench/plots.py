@@ -40,7 +40,7 @@ def threads(results: dict, path: Path) -> None:
             times = {int(name.rpartition(", ")[2].split()[0]): seconds for name, seconds in taken.items()
                      if name.rpartition(", ")[0] == who}
             counts = sorted(times)
-            axes.plot(counts, [times[1] / times[count] for count in counts], "o-" if who == "treescan" else "x:",
+            axes.plot(counts, [times[1] / times[count] for count in counts], {"treescan": "o-", "torch": "k+-"}.get(who, "x:"),
                       label=f"{case.removeprefix('threads: ')}, {who}")
             axes.set_xticks(counts)
     low, high = axes.get_xlim()

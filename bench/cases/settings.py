@@ -16,14 +16,22 @@ def with_threads(call: Call, threads: int) -> Call:
     return dataclasses.replace(call, threads=threads)
 
 
-def threads_case(name, inputs, calls: dict[str, Call], work, limit) -> Case:
-    """Every call with one thread and with two; the bar is on the first."""
+def threads_case(name, inputs, calls: dict[str, Call], work=None, limit=None) -> Case:
+    """Every call with one thread and with two; the bar, if there is one, is on the first."""
     both = {f"{who}, {count} thread{'s' * (count > 1)}": with_threads(call, count)
             for who, call in calls.items() for count in (2, 1)}
     first, second = itertools.islice(both, 2)
     if processors() < 2:
         return Case(name, inputs, {second: both[second]}, absent={first: "this machine has one processor"})
-    return Case(name, inputs, both, (Bar(work, first, second, limit, faster=True),))
+    return Case(name, inputs, both, (Bar(work, first, second, limit, faster=True),) if work else ())
+
+
+def check_product(matrix, result):
+    torch.testing.assert_close(result, matrix.sum(0).expand_as(matrix))
+
+
+# Needs nearly no memory, so it shows whether two processors were free at all.
+PRODUCT = {"torch": Call(lambda matrix: lambda: torch.ones_like(matrix) @ matrix, check_product)}
 
 
 TREE = {"treescan": Call(trees.ours, trees.check_ours)}
@@ -31,6 +39,7 @@ SCAN = {"treescan": scans.FORWARD[scans.INTO], scans.ADDCMUL: scans.FORWARD[scan
 GRADIENTS = {"treescan": scans.BACKWARD["treescan"], scans.ADDCMUL: scans.BACKWARD[scans.ADDCMUL]}
 
 THREADS = (
+    threads_case("threads: matrix product 768×768", lambda: torch.rand(768, 768), PRODUCT),
     threads_case("threads: trees of 2 images 224×224", lambda: trees.Inputs(224, 224, batch=2), TREE, "two threads, trees", 1.8),
     threads_case("threads: tree of one image 512×512", lambda: trees.Inputs(512, 512), TREE, "two threads, trees", 1.8),
     threads_case("threads: tree of one image 1024×1024", lambda: trees.Inputs(1024, 1024), TREE, "two threads, trees", 1.8),
