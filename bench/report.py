@@ -1,4 +1,4 @@
-"""The Markdown: `docs/performance.md` from the text in `bench/performance.md`, whose {{...}} become tables and figures."""
+"""`docs/performance.md` from the text in `bench/performance.md`, whose {{...}} become tables and figures."""
 
 import re
 from pathlib import Path
@@ -68,7 +68,7 @@ BLOCKS = {block.__name__: block for block in (bars, peers, native, growth, strea
 
 
 def _value(name: str, results: dict) -> str:
-    """{{bars}} and so on, {{met}}, {{time: CASE | WHO}} and {{bar: CASE | BAR}}, so that prose needs no numbers of its own."""
+    """{{bars}} and so on, {{met}}, {{time: CASE | WHO}} and {{bar: CASE | BAR}}: prose needs no numbers of its own."""
     if name in BLOCKS:
         return BLOCKS[name](results)
     if name == "met":

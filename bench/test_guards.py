@@ -25,4 +25,5 @@ def test_half_the_bar(case, bar):
         values.append(bar.measure(seconds(case, who=[who for who in (bar.of, bar.against) if who], budget=0.3)) / slack)
         if bar.met_by(values[-1]):
             return
-    assert False, f"expected {bar.text}, give or take a factor of 2; got {', '.join(f'{value * slack:.2f}' for value in values)}"
+    got = ", ".join(f"{value * slack:.2f}" for value in values)
+    assert False, f"expected {bar.text}, give or take a factor of 2; got {got}"

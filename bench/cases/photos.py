@@ -1,7 +1,8 @@
 """A whole photograph through an edge-preserving filter: the tree filter with its tree, and OpenCV's.
 
 Each is a filter of its own, so that their results can't be equal. What is compared is what all of them promise: a mean
-with weights that sum to one (a constant picture stays as it is, the overall mean stays close; no value leaves the picture's range, but for a little overshoot that a guided filter has), and less variation between neighbours than before.
+with weights that sum to one (a constant picture stays as it is, the overall mean stays close; no value leaves the
+picture's range, but for a little overshoot that a guided filter has), and less variation between neighbours than before.
 """
 
 import functools

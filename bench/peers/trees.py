@@ -1,4 +1,4 @@
-"""Spanning trees without treescan. Each function makes the form that its library likes and returns a call that works on it."""
+"""Spanning trees without treescan. Each function makes the form that its library likes, and a call that works on it."""
 
 import ctypes
 import sys
