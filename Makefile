@@ -28,9 +28,13 @@ sanitize: $(VENV)/tools
 	@PATH="$(abspath $(BIN)):$$PATH" cmake --build build/sanitize
 	PATH="$(abspath $(BIN)):$$PATH" ctest --test-dir build/sanitize --output-on-failure
 
+# Against the installed library: what is measured is what Python loads.
 bench: build
-	$(BIN)/python -m bench.ratios --markdown docs/performance.md
-	$(BIN)/python -m pytest bench --benchmark-only
+	@PATH="$(abspath $(BIN)):$$PATH" cmake -S bench/native -B build/bench -G Ninja \
+	    -DCMAKE_PREFIX_PATH="$$($(BIN)/python -c 'import treescan; print(treescan.get_cmake_dir())')" > build/bench.log \
+	    || (cat build/bench.log; exit 1)
+	@PATH="$(abspath $(BIN)):$$PATH" cmake --build build/bench
+	$(BIN)/python -m bench
 
 build: $(VENV)/installed
 

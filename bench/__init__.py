@@ -1,0 +1,7 @@
+"""treescan beside everything that people could use instead, on the same inputs in the same run.
+
+    python -m bench                                   the table, the plots and docs/performance.md
+    python -m pytest bench --benchmark-only           the same cases as pytest-benchmark timings
+
+`cases` says what is compared, `peers` holds the others' side, `measure` times, `report` and `plots` show.
+"""
