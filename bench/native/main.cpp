@@ -79,7 +79,7 @@ void trees(int64_t side) {
   const treescan::tensor_view parent = tree.parent_view(), order = tree.order_view(), depth = tree.depth_view(),
                               edge = tree.edge_view();
   const auto build = [&](const treescan_tree_output &outputs) {
-    treescan::check(treescan_minimum_spanning_tree(&description, &cost_view, 0, &root, &outputs, nullptr, nullptr));
+    treescan::check(treescan_minimum_spanning_tree(&description, &cost_view, 0, &root, nullptr, &outputs, nullptr, nullptr));
   };
 
   build({&parent, &order, &depth, &edge});
