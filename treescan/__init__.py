@@ -19,10 +19,11 @@ from ._native import build_info, get_cmake_dir, get_include_dir, get_num_threads
 from .functional import build_tree, edge_weights, minimum_spanning_tree, random_spanning_tree, tree_scan
 from .graph import Graph, chain_graph, edge_graph, grid_graph, token_graph
 from .selective import selective_tree_scan
+from .selective_state import SelectiveState, init_state, step
 from .tree import Tree
 
 __all__ = [
-    "Graph", "Tree", "build_info", "build_tree", "chain_graph", "compat", "edge_graph", "edge_weights", "get_cmake_dir",
-    "get_include_dir", "get_num_threads", "grid_graph", "minimum_spanning_tree", "nn", "random_spanning_tree",
-    "reference", "selective_tree_scan", "set_num_threads", "token_graph", "tree_scan",
+    "Graph", "SelectiveState", "Tree", "build_info", "build_tree", "chain_graph", "compat", "edge_graph", "edge_weights",
+    "get_cmake_dir", "get_include_dir", "get_num_threads", "grid_graph", "init_state", "minimum_spanning_tree", "nn",
+    "random_spanning_tree", "reference", "selective_tree_scan", "set_num_threads", "step", "token_graph", "tree_scan",
 ]

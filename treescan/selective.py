@@ -44,13 +44,13 @@ def _factor(name: str, factor: Tensor, u: Tensor, states: int, groups: int | Non
     if factor.ndim == 2:
         return check_parameter(name, factor, u, (u.shape[1], states), f"(D, N) = ({u.shape[1]}, {states})")
     check_signal(name, factor, u)
-    place = u.shape[2:]
-    if factor.ndim == 1 + 1 + len(place):
+    given, place = factor, u.shape[2:]
+    if factor.ndim == 2 + len(place):
         factor = factor.unsqueeze(1)
     if (factor.ndim != 3 + len(place) or factor.shape[0] != u.shape[0] or factor.shape[2] != states
             or factor.shape[3:] != place or factor.shape[1] < 1 or u.shape[1] % factor.shape[1]):
         raise ValueError(f"{name} must have shape (D, N), (B, N, ...) or (B, G, N, ...) with N = {states}, G a divisor of D "
-                         f"and the rest as of u, whose shape is {_shape(u)}, got {_shape(factor)}")
+                         f"and the rest as of u, whose shape is {_shape(u)}, got {_shape(given)}")
     if groups is not None and factor.shape[1] != groups:
         raise ValueError(f"{name} must have as many groups as B, {groups}, got {factor.shape[1]}")
     return factor.flatten(3)

@@ -107,7 +107,11 @@ struct Math {
     return (x > T(0) ? x : Vector{}) + log1p + (x != x ? x : Vector{});
   }
 
-  TREESCAN_FORMULA Vector sigmoid(Vector x) { return T(1) / (exp(-x) + T(1)); }
+  // 1 / (1 + exp -x)
+  TREESCAN_FORMULA Vector sigmoid(Vector x) {
+    const Vector t = exp(x > T(0) ? -x : x);
+    return (x > T(0) ? all(T(1)) : t) / (t + T(1));
+  }
 
   TREESCAN_FORMULA Vector silu(Vector x) { return x * sigmoid(x); }
 
