@@ -269,6 +269,47 @@ void scan_backward(int32_t direction, py::handle parent, py::handle order, py::h
   });
 }
 
+// The tensors of a selective scan, or those of its gradients, in the order of the interface's structures.
+class SelectiveViews {
+ public:
+  SelectiveViews(const std::vector<py::object> &tensors, bool delta_softplus)
+      : u_("u", tensors.at(0)), delta_("delta", tensors.at(1)), A_("A", tensors.at(2)), B_("B", tensors.at(3)),
+        C_("C", tensors.at(4)), D_("D", tensors.at(5)), z_("z", tensors.at(6)), delta_bias_("delta_bias", tensors.at(7)),
+        inputs_{u_, delta_, A_, B_, C_, D_, z_, delta_bias_, delta_softplus},
+        gradients_{u_, delta_, A_, B_, C_, D_, z_, delta_bias_} {}
+  SelectiveViews(const SelectiveViews &) = delete;
+  SelectiveViews &operator=(const SelectiveViews &) = delete;
+
+  const treescan_selective_inputs *inputs() const { return &inputs_; }
+  const treescan_selective_gradients *gradients() const { return &gradients_; }
+
+ private:
+  View u_, delta_, A_, B_, C_, D_, z_, delta_bias_;
+  treescan_selective_inputs inputs_;
+  treescan_selective_gradients gradients_;
+};
+
+void selective_scan(int32_t direction, py::handle parent, py::handle order, const std::vector<py::object> &inputs,
+                    bool delta_softplus, py::handle y, py::handle last_state) {
+  const View parents("parent", parent), orders("order", order), outputs("y", y), states("last_state", last_state);
+  const SelectiveViews views(inputs, delta_softplus);
+  call([&] {
+    return treescan_selective_scan(direction, parents, orders, views.inputs(), outputs, states, nullptr, nullptr);
+  });
+}
+
+void selective_scan_backward(int32_t direction, py::handle parent, py::handle order,
+                             const std::vector<py::object> &inputs, bool delta_softplus, py::handle grad_y,
+                             py::handle grad_last_state, const std::vector<py::object> &gradients) {
+  const View parents("parent", parent), orders("order", order), grads("grad_y", grad_y),
+      state_grads("grad_last_state", grad_last_state);
+  const SelectiveViews views(inputs, delta_softplus), outputs(gradients, false);
+  call([&] {
+    return treescan_selective_scan_backward(direction, parents, orders, views.inputs(), grads, state_grads,
+                                            outputs.gradients(), nullptr, nullptr);
+  });
+}
+
 void edge_weights(int32_t kind, const Sizes &sizes, const Contexts &context_length, py::handle edges,
                   py::handle features, int32_t metric, bool exponential, py::handle cost) {
   const GraphView graph(kind, sizes, context_length, edges);
@@ -350,6 +391,8 @@ PYBIND11_MODULE(_C, module) {
 
   module.def("scan", &scan);
   module.def("scan_backward", &scan_backward);
+  module.def("selective_scan", &selective_scan);
+  module.def("selective_scan_backward", &selective_scan_backward);
   module.def("edge_weights", &edge_weights);
   module.def("minimum_spanning_tree", &minimum_spanning_tree);
   module.def("random_spanning_tree", &random_spanning_tree);

@@ -59,10 +59,10 @@ def test_shared_sources_do_not_know_a_backend():
 
 @pytest.mark.parametrize(("files", "forbidden"), [
     (["graph.py"], ["_native", "ops", "tree", "functional", "nn", "compat", "cli", "reference"]),
-    (["ops.py"], ["tree", "functional", "nn", "compat", "cli", "reference"]),
-    (["tree.py"], ["functional", "nn", "compat", "cli", "reference"]),
+    (["ops.py", "ops_selective.py"], ["tree", "functional", "selective", "nn", "compat", "cli", "reference"]),
+    (["tree.py"], ["functional", "selective", "nn", "compat", "cli", "reference"]),
     (["packed.py", "token_trees.py", "distributed.py"], ["nn", "compat", "cli", "reference"]),
-    (["functional.py"], ["nn", "compat", "cli", "reference"]),
+    (["functional.py", "selective.py", "selective_state.py"], ["nn", "compat", "cli", "reference"]),
     (["nn/*.py"], ["compat", "cli", "reference"]),
     (["compat/*.py"], ["nn", "cli", "reference"]),
     (["reference/*.py"], ["_native", "ops", "tree", "functional", "nn", "compat", "cli"]),
@@ -80,7 +80,7 @@ def test_layers_of_the_package(files, forbidden):
 def test_one_module_loads_the_native_code():
     for path in PACKAGE.rglob("*.py"):
         if any(name.endswith("._C") and not name.startswith("torch") for name in imports(path)):
-            assert path.name in ("_native.py", "ops.py"), path
+            assert path.name in ("_native.py", "ops.py", "ops_selective.py"), path
     for folder in ("tests", "bench"):
         for path in (ROOT / folder).rglob("*.py"):
             assert not any(re.search(r"treescan\.(_native|_C)", name) for name in imports(path)), path

@@ -19,11 +19,14 @@ from ._native import build_info, get_cmake_dir, get_include_dir, get_num_threads
 from .functional import build_tree, edge_weights, minimum_spanning_tree, random_spanning_tree, tree_scan
 from .graph import Graph, chain_graph, edge_graph, grid_graph, token_graph
 from .packed import packed_tree
+from .selective import selective_tree_scan
+from .selective_state import SelectiveState, init_state, step
 from .token_trees import causal_tree, flipped_token_tree
 from .tree import Tree
 
 __all__ = [
-    "Graph", "Tree", "build_info", "build_tree", "causal_tree", "chain_graph", "compat", "edge_graph", "edge_weights",
-    "flipped_token_tree", "get_cmake_dir", "get_include_dir", "get_num_threads", "grid_graph", "minimum_spanning_tree",
-    "nn", "packed_tree", "random_spanning_tree", "reference", "set_num_threads", "token_graph", "tree_scan",
+    "Graph", "SelectiveState", "Tree", "build_info", "build_tree", "causal_tree", "chain_graph", "compat", "edge_graph",
+    "edge_weights", "flipped_token_tree", "get_cmake_dir", "get_include_dir", "get_num_threads", "grid_graph", "init_state",
+    "minimum_spanning_tree", "nn", "packed_tree", "random_spanning_tree", "reference", "selective_tree_scan",
+    "set_num_threads", "step", "token_graph", "tree_scan",
 ]

@@ -5,6 +5,7 @@
 #include "cpu/edge_weights.h"
 #include "cpu/instruction_set.h"
 #include "cpu/scan.h"
+#include "cpu/selective_scan.h"
 #include "cpu/spanning_tree.h"
 #include "cpu/tree_order.h"
 #include "graph.h"
@@ -87,6 +88,57 @@ void check_scan(int32_t direction, const treescan_tensor *parent, const treescan
   check_tensor(parent, "parent", {TREESCAN_INT32}, {any, vertices});
   check_batch(parent->sizes[0], s[0], "parent");
   check_tensor(order, "order", {TREESCAN_INT32}, {parent->sizes[0], vertices});
+}
+
+// All arguments of a selective scan but its outputs.
+void check_selective_scan(int32_t direction, const treescan_tensor *parent, const treescan_tensor *order,
+                          const treescan_selective_inputs *inputs, const void *stream) {
+  require(inputs, "inputs");
+  const treescan_tensor *const u = inputs->u;
+  check_tensor(u, "inputs->u", floating_dtypes, {any, any, any});
+  check_scan(direction, parent, order, u, {{inputs->delta, "inputs->delta"}}, stream);
+  if (inputs->z) check_tensor(inputs->z, "inputs->z", {u->dtype}, {u->sizes[0], u->sizes[1], u->sizes[2]});
+  const int32_t computed = u->dtype == TREESCAN_FLOAT64 ? TREESCAN_FLOAT64 : TREESCAN_FLOAT32;
+  check_tensor(inputs->A, "inputs->A", {computed}, {u->sizes[1], any});
+  const int64_t states = inputs->A->sizes[1];
+  if (states < 1 || states > INT32_MAX)
+    fail(TREESCAN_INVALID_ARGUMENT, "inputs->A: expected 1 to ", INT32_MAX, " states, got ", states);
+  int64_t groups = -1;
+  const std::pair<const treescan_tensor *, const char *> factors[] = {{inputs->B, "inputs->B"}, {inputs->C, "inputs->C"}};
+  for (const auto &[factor, name] : factors) {
+    check_tensor(factor, name);
+    if (factor->ndim == 2) {
+      check_tensor(factor, name, {computed}, {u->sizes[1], states});
+      continue;
+    }
+    check_tensor(factor, name, {u->dtype}, {u->sizes[0], groups, states, u->sizes[2]});
+    groups = factor->sizes[1];
+    if (groups < 1 || u->sizes[1] % groups != 0)
+      fail(TREESCAN_INVALID_ARGUMENT, name, ": expected groups that divide ", u->sizes[1], " channels, got ", groups);
+  }
+  if (inputs->D) check_tensor(inputs->D, "inputs->D", {computed}, {u->sizes[1]});
+  if (inputs->delta_bias) check_tensor(inputs->delta_bias, "inputs->delta_bias", {computed}, {u->sizes[1]});
+}
+
+// The state or its gradient.
+void check_last_state(const treescan_selective_inputs &inputs, const treescan_tensor *state, const char *name) {
+  check_tensor(state, name, {inputs.A->dtype}, {inputs.u->sizes[0], inputs.u->sizes[1], inputs.A->sizes[1]});
+}
+
+// A gradient, or any output that is like an input.
+void check_gradient(const treescan_tensor *input, const treescan_tensor *grad, const char *name) {
+  if (!input) {
+    if (grad) fail(TREESCAN_INVALID_ARGUMENT, name, ": expected NULL as the input is, got a tensor");
+    return;
+  }
+  const int64_t *const s = input->sizes;
+  switch (input->ndim) {
+    case 1: check_tensor(grad, name, {input->dtype}, {s[0]}); break;
+    case 2: check_tensor(grad, name, {input->dtype}, {s[0], s[1]}); break;
+    case 3: check_tensor(grad, name, {input->dtype}, {s[0], s[1], s[2]}); break;
+    default: check_tensor(grad, name, {input->dtype}, {s[0], s[1], s[2], s[3]});
+  }
+  check_writable(grad, name);
 }
 
 }  // namespace
@@ -292,6 +344,42 @@ treescan_status treescan_scan_backward(int32_t direction, const treescan_tensor 
     check_writable(grad_x, "grad_x");
     check_writable(grad_weights, "grad_weights");
     scan_backward(direction, *parent, *order, *x, *weights, *grad_y, *grad_x, *grad_weights, workspace);
+  });
+}
+
+treescan_status treescan_selective_scan(int32_t direction, const treescan_tensor *parent, const treescan_tensor *order,
+                                        const treescan_selective_inputs *inputs, const treescan_tensor *y,
+                                        const treescan_tensor *last_state, treescan_workspace *workspace, void *stream) {
+  return guard([&] {
+    check_selective_scan(direction, parent, order, inputs, stream);
+    check_gradient(inputs->u, y, "y");
+    if (last_state) {
+      check_last_state(*inputs, last_state, "last_state");
+      check_writable(last_state, "last_state");
+    }
+    selective_scan(direction, *parent, *order, *inputs, *y, last_state, workspace);
+  });
+}
+
+treescan_status treescan_selective_scan_backward(int32_t direction, const treescan_tensor *parent,
+                                                 const treescan_tensor *order, const treescan_selective_inputs *inputs,
+                                                 const treescan_tensor *grad_y, const treescan_tensor *grad_last_state,
+                                                 const treescan_selective_gradients *gradients,
+                                                 treescan_workspace *workspace, void *stream) {
+  return guard([&] {
+    check_selective_scan(direction, parent, order, inputs, stream);
+    check_tensor(grad_y, "grad_y", {inputs->u->dtype}, {inputs->u->sizes[0], inputs->u->sizes[1], inputs->u->sizes[2]});
+    if (grad_last_state) check_last_state(*inputs, grad_last_state, "grad_last_state");
+    require(gradients, "gradients");
+    check_gradient(inputs->u, gradients->u, "gradients->u");
+    check_gradient(inputs->delta, gradients->delta, "gradients->delta");
+    check_gradient(inputs->A, gradients->A, "gradients->A");
+    check_gradient(inputs->B, gradients->B, "gradients->B");
+    check_gradient(inputs->C, gradients->C, "gradients->C");
+    check_gradient(inputs->D, gradients->D, "gradients->D");
+    check_gradient(inputs->z, gradients->z, "gradients->z");
+    check_gradient(inputs->delta_bias, gradients->delta_bias, "gradients->delta_bias");
+    selective_scan_backward(direction, *parent, *order, *inputs, *grad_y, grad_last_state, *gradients, workspace);
   });
 }
 

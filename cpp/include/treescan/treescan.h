@@ -249,6 +249,55 @@ TREESCAN_API treescan_status treescan_scan_backward(int32_t direction, const tre
                                                     const treescan_tensor *grad_x, const treescan_tensor *grad_weights,
                                                     treescan_workspace *workspace, void *stream);
 
+/* ---- Selective scans ---- */
+
+/* What a selective scan is made of: the arguments of Mamba's selective scan, with a tree in place of the sequence. D
+ * channels, N >= 1 states of each, G groups of D/G channels. One dtype for the tensors marked *: float32, float64, float16
+ * or bfloat16; the others have the type that is computed in: float64 for float64, else float32. Everything is real. */
+typedef struct treescan_selective_inputs {
+  const treescan_tensor *u;          /* (B, D, V) * */
+  const treescan_tensor *delta;      /* (B, D, V) * */
+  const treescan_tensor *A;          /* (D, N) */
+  const treescan_tensor *B, *C;      /* each (B, G, N, V) *, or the same for all vertices, (D, N) */
+  const treescan_tensor *D;          /* (D,), or NULL for zeros */
+  const treescan_tensor *z;          /* (B, D, V) *, or NULL for no gate */
+  const treescan_tensor *delta_bias; /* (D,), or NULL for zeros */
+  int32_t delta_softplus;            /* not 0: the step is softplus of delta + delta_bias, else it is that itself */
+} treescan_selective_inputs;
+
+/* Where the gradients go, each of its input's shape and dtype; NULL where the input is. */
+typedef struct treescan_selective_gradients {
+  const treescan_tensor *u, *delta, *A, *B, *C, *D, *z, *delta_bias;
+} treescan_selective_gradients;
+
+/* The selective scan. With the step s = delta + delta_bias or its softplus, every state n of every channel is scanned
+ * along the tree as treescan_scan does it, with
+ *
+ *   x[v] = s[v] B[n, v] u[v]    weights[v] = exp(s[v] A[n])    into h[n, v]
+ *   y[v] = (sum over n of C[n, v] h[n, v] + D u[v]) silu(z[v])
+ *
+ * silu(z) = z / (1 + exp(-z)), 1 without z. States exist for a tile at a time: no memory of size B D N V is used.
+ *   parent, order  as for treescan_scan
+ *   y           (B, D, V) of u's dtype; must not overlap anything
+ *   last_state  (B, D, N) of the type that is computed in: h of vertex V-1, zeros if that is in no tree. On a chain with
+ *               TREESCAN_DOWN it is the state after the last token. NULL if it isn't wanted
+ * Half types are accumulated in float32. exp is the library's own. Time O(B D N V). */
+TREESCAN_API treescan_status treescan_selective_scan(int32_t direction, const treescan_tensor *parent,
+                                                     const treescan_tensor *order,
+                                                     const treescan_selective_inputs *inputs, const treescan_tensor *y,
+                                                     const treescan_tensor *last_state, treescan_workspace *workspace,
+                                                     void *stream);
+
+/* The adjoint of treescan_selective_scan: from its inputs and the gradients of y and last_state (NULL for zeros), the
+ * gradients of all inputs. Sums over items, vertices and channels are in one fixed order. */
+TREESCAN_API treescan_status treescan_selective_scan_backward(int32_t direction, const treescan_tensor *parent,
+                                                              const treescan_tensor *order,
+                                                              const treescan_selective_inputs *inputs,
+                                                              const treescan_tensor *grad_y,
+                                                              const treescan_tensor *grad_last_state,
+                                                              const treescan_selective_gradients *gradients,
+                                                              treescan_workspace *workspace, void *stream);
+
 #ifdef __cplusplus
 }
 #endif
