@@ -417,3 +417,32 @@ def test_errors_name_the_argument(name, value, error, message):
     values = {**inputs(dtype=torch.float32), "tree": tree_of("chain", 1, 9), name: value}
     with pytest.raises(error, match=message):
         treescan.selective_tree_scan(**values)
+
+
+def test_equals_mamba_along_a_chain():
+    """transformers' Mamba mixer in plain torch, with the scan between its projections taken from here: outputs and
+    gradients."""
+    from transformers import MambaConfig
+    from transformers.models.mamba.modeling_mamba import MambaMixer
+
+    torch.manual_seed(0)
+    mixer = MambaMixer(MambaConfig(hidden_size=12, state_size=5), layer_idx=0)
+    x = torch.randn(2, 33, 12, requires_grad=True)
+    tree = treescan.Tree.from_parents((torch.arange(33)[None] - 1).clamp(min=0))
+
+    def ours(x):
+        u, z = mixer.in_proj(x).transpose(1, 2).chunk(2, 1)
+        u = mixer.act(mixer.conv1d(u)[..., :33])
+        sizes = [mixer.time_step_rank, mixer.ssm_state_size, mixer.ssm_state_size]
+        delta, B, C = mixer.x_proj(u.transpose(1, 2)).split(sizes, -1)
+        y = treescan.selective_tree_scan(u, mixer.dt_proj.weight @ delta.transpose(1, 2), -mixer.A_log.exp(),
+                                         B.transpose(1, 2), C.transpose(1, 2), tree, mixer.D, z, mixer.dt_proj.bias, True)
+        return mixer.out_proj(y.transpose(1, 2))
+
+    inputs = [x, *mixer.parameters()]
+    results = []
+    for run in (ours, mixer):
+        y = run(x)
+        results.append([y, *torch.autograd.grad(y.square().sum(), inputs)])
+    for mine, theirs in zip(*results):
+        torch.testing.assert_close(mine, theirs, rtol=1e-4, atol=1e-5)
