@@ -304,5 +304,5 @@ def _scan_into(out, x, weights, parent, order, direction) -> Tensor:
     if not out.is_meta and out.untyped_storage().data_ptr() in (
             x.untyped_storage().data_ptr(), weights.untyped_storage().data_ptr()) and out.numel():
         raise ValueError("out must have memory of its own, but shares it with x or weights")
-    ops.scan_out(x, weights, parent, order, direction, out=out)
+    ops.call(ops.scan_out, x, weights, parent, order, direction, out=out)
     return out

@@ -60,10 +60,10 @@ def _define(schema: str, allocate, fill, differentiable: bool = False):
 _kernels = {}
 
 
-def call(op, *arguments):
-    """`op(*arguments)`, without the dispatcher where it would do nothing but pass the call on: that takes longer than a
-    scan of a small image."""
-    return _kernels[op](*arguments) if _nobody_looks_on(arguments) else op(*arguments)
+def call(op, *arguments, **keywords):
+    """`op(*arguments, **keywords)`, without the dispatcher where it would do nothing but pass the call on: that takes
+    longer than a scan of a small image."""
+    return (_kernels[op] if _nobody_looks_on((*arguments, *keywords.values())) else op)(*arguments, **keywords)
 
 
 def _nobody_looks_on(arguments) -> bool:
@@ -94,11 +94,17 @@ scan = _define(
 # For callers that have memory for the result. It can't be differentiated.
 _library.define("scan_out(Tensor x, Tensor weights, Tensor parent, Tensor order, str direction, *, Tensor(a!) out) -> ()",
                 tags=(torch.Tag.pt2_compliant_tag,))
-_library.impl("scan_out", lambda x, weights, parent, order, direction, *, out: _C.scan(
-    choice("direction", direction, _C.DIRECTIONS), parent, order, x, weights, out), "CPU")
+
+
+def _scan_into(x, weights, parent, order, direction, *, out):
+    _C.scan(choice("direction", direction, _C.DIRECTIONS), parent, order, x, weights, out)
+
+
+_library.impl("scan_out", _scan_into, "CPU")
 _library.impl("scan_out", torch.library.fallthrough_kernel, "Autograd")
 torch.library.register_fake("treescan::scan_out", lambda *arguments, out: None, lib=_library)
 scan_out = torch.ops.treescan.scan_out.default
+_kernels[scan_out] = _scan_into
 
 scan_backward = _define(
     "scan_backward(Tensor grad, Tensor x, Tensor weights, Tensor parent, Tensor order, str direction)"
