@@ -118,7 +118,42 @@ def check_dtensors(rank):
         equal(found.parent, treescan.minimum_spanning_tree(graph, cost).parent, Shard(0))
 
 
-CHECKS = {"ddp": check_ddp, "fsdp": check_fsdp, "dtensors": check_dtensors}
+def check_selective(rank):
+    import treescan.distributed  # noqa: F401
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.tensor import Replicate, Shard, distribute_tensor
+    from torch.distributed.tensor.debug import CommDebugMode
+
+    mesh = init_device_mesh("cpu", (2,))
+    generator = torch.Generator().manual_seed(6)
+    u, delta, z, grad = torch.randn(4, 4, 6, 9, generator=generator).unbind()
+    B, C = torch.randn(2, 4, 1, 3, 9, generator=generator).unbind()
+    A, D, bias = -torch.rand(6, 3, generator=generator), *torch.randn(2, 6, generator=generator).unbind()
+    tree = treescan.causal_tree(u)
+    values = (u, delta, A, B, C, D, z, bias)
+
+    def run(values, tree, grad):
+        values = [value.detach().requires_grad_() for value in values]
+        u, delta, A, B, C, D, z, bias = values
+        y = treescan.selective_tree_scan(u, delta, A, B, C, tree, D, z, bias, True)
+        return y.detach(), *torch.autograd.grad(y, values, grad)
+
+    wanted = run(values, tree, grad)
+    own, shared = Shard(0), Replicate()
+    for along, placements, beside in (
+            (Shard(0), (Shard(0), Shard(0), shared, Shard(0), Shard(0), shared, Shard(0), shared), Shard(0)),
+            (Shard(1), (Shard(1), Shard(1), own, shared, shared, own, Shard(1), own), shared)):
+        split = [distribute_tensor(value, mesh, [placement]) for value, placement in zip(values, placements)]
+        trees = treescan.Tree(*(None if field is None else distribute_tensor(field, mesh, [beside]) for field in tree))
+        upstream = distribute_tensor(grad, mesh, [along])
+        with CommDebugMode() as communication:
+            found = run(split, trees, upstream)
+        assert communication.get_total_counts() == 0
+        for value, right in zip(found, wanted):
+            torch.testing.assert_close(value.full_tensor(), right)
+
+
+CHECKS = {"ddp": check_ddp, "selective": check_selective, "fsdp": check_fsdp, "dtensors": check_dtensors}
 
 
 @pytest.mark.skipif(not torch.distributed.is_available(), reason="this torch has no torch.distributed")

@@ -17,6 +17,7 @@ class Model(torch.nn.Module):
         super().__init__()
         self.pixels = torch.nn.Conv2d(3, 4, 1)
         self.tokens = torch.nn.Conv1d(5, 5, 1)
+        self.log_rates = torch.nn.Parameter(torch.zeros(5, 2))
         self.loss = TreeEnergyLoss(sigma=0.5)
 
     def see(self, image, mask):
@@ -32,6 +33,8 @@ class Model(torch.nn.Module):
         packed = treescan.causal_tree(features[:1], cu_seqlens=starts)
         spanning = treescan.packed_tree(features[:1], starts, window=2)
         y = treescan.tree_scan(features, decay, causal, direction="down")
+        y = y + treescan.selective_tree_scan(features, features, -self.log_rates.exp(), features[:, :2], features[:, 2:4], causal,
+                                             delta_softplus=True)
         return y + sum(treescan.tree_scan(features[:1], decay[:1], tree, direction="down") for tree in (packed, spanning))
 
     def forward(self, image, mask, sequence, starts):

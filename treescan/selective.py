@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from . import ops, ops_selective
-from .functional import _check_floats, _shape
+from .functional import _check_floats, _num_vertices, _shape
 from .tree import Tree
 
 _DIRECTIONS = {"up": "up", "down": "down", "both": "both"}
@@ -127,7 +127,7 @@ def selective_tree_scan(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tenso
         delta_bias = check_parameter("delta_bias", delta_bias, u, (channels,), f"(D,) = ({channels},)")
     if not isinstance(tree, Tree):
         raise TypeError(f"tree must be a Tree, got {type(tree).__name__}")
-    vertices = u[0, 0].numel() if u.shape[0] and channels else u.shape[2:].numel()
+    vertices = _num_vertices(u)
     if tree.parent.ndim != 2 or tree.parent.shape[1] != vertices or tree.parent.shape[0] not in (1, u.shape[0]):
         raise ValueError(f"tree's parent must have shape ({u.shape[0]}, {vertices}) or (1, {vertices}) for u of shape "
                          f"{_shape(u)}, got {_shape(tree.parent)}")
