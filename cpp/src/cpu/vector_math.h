@@ -9,26 +9,18 @@
 namespace treescan {
 namespace {
 
-#if defined(__AVX512F__)
-constexpr int vector_bytes = 64;
-#elif defined(__AVX__)
-constexpr int vector_bytes = 32;
-#else
-constexpr int vector_bytes = 16;
-#endif
-
 template <class T>
 struct MathTypes;
 #if defined(__GNUC__)
 template <>
 struct MathTypes<float> {
-  typedef float Vector __attribute__((vector_size(vector_bytes)));
-  typedef uint32_t Bits __attribute__((vector_size(vector_bytes)));
+  typedef float Vector __attribute__((vector_size(register_bytes)));
+  typedef uint32_t Bits __attribute__((vector_size(register_bytes)));
 };
 template <>
 struct MathTypes<double> {
-  typedef double Vector __attribute__((vector_size(vector_bytes)));
-  typedef uint64_t Bits __attribute__((vector_size(vector_bytes)));
+  typedef double Vector __attribute__((vector_size(register_bytes)));
+  typedef uint64_t Bits __attribute__((vector_size(register_bytes)));
 };
 #else
 template <>
