@@ -212,7 +212,7 @@ def test_grids_take_images():
 
 @pytest.mark.parametrize("direction", DIRECTIONS)
 @pytest.mark.parametrize("dtype", (torch.float32, torch.float64, torch.float16))
-def test_bits_do_not_depend_on_threads_or_instruction_sets(dtype, direction):
+def test_bits_do_not_depend_on_threads(dtype, direction):
     tree = tree_of("random", 3, 301)
     values = inputs(3, 83, 301, 5, 1, dtype)
 
