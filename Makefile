@@ -6,12 +6,14 @@ BUILD_TOOLS := scikit-build-core>=0.11 pybind11>=3.0 cmake>=3.20 ninja
 
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+WHEELS := build/wheels
 NATIVE := CMakeLists.txt pyproject.toml $(wildcard cmake/* python/* cpp/src/* cpp/src/cpu/* cpp/include/treescan/*)
 
 # torch's idle OpenMP threads spin by default, which takes the cores from whoever works on them.
 export OMP_WAIT_POLICY := PASSIVE
 
 .PHONY: demo test pytest sanitize bench build clean
+.PHONY: grootv-test grootv-demo grootl-test grootl-demo
 
 demo: build
 	$(BIN)/treescan demo -o demo
@@ -52,5 +54,34 @@ $(VENV)/installed: $(VENV)/tools $(NATIVE)
 	@PATH="$(abspath $(BIN)):$$PATH" $(PIP) --no-build-isolation -Cbuild-dir=build/dev -e '.[test,bench]'
 	@touch $@
 
+.PRECIOUS: examples/%/.venv/installed examples/%/.venv/ready
+
+# The examples have environments of their own, with pinned versions, and treescan from a wheel, as their users would.
+EXAMPLE = examples/$*
+
+$(WHEELS)/built: $(VENV)/tools $(NATIVE) $(wildcard treescan/*.py treescan/*/*.py)
+	@rm -rf $(WHEELS)
+	@PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-build-isolation --no-deps \
+	    -Cbuild-dir=build/wheel -w $(WHEELS) .
+	@touch $@
+
+examples/%/.venv/installed: examples/%/requirements.txt examples/%/pyproject.toml
+	@$(PYTHON) tools/preflight.py
+	@echo "Setting up $(EXAMPLE)/.venv"
+	@$(PYTHON) -m venv $(EXAMPLE)/.venv
+	@$(EXAMPLE)/.venv/bin/python -m pip install --quiet --disable-pip-version-check -r $(EXAMPLE)/requirements.txt
+	@touch $@
+
+examples/%/.venv/ready: examples/%/.venv/installed $(WHEELS)/built
+	@$(EXAMPLE)/.venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --force-reinstall $(WHEELS)/treescan-*.whl
+	@$(EXAMPLE)/.venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -e $(EXAMPLE)
+	@touch $@
+
+grootv-test grootl-test: %-test: examples/%/.venv/ready
+	cd $(EXAMPLE) && .venv/bin/python -m pytest
+
+grootv-demo grootl-demo: %-demo: examples/%/.venv/ready
+	cd $(EXAMPLE) && .venv/bin/python -m $*.demo
+
 clean:
-	rm -rf build demo $(VENV)
+	rm -rf build demo $(VENV) examples/*/.venv
