@@ -16,7 +16,7 @@ from treescan import Tree, build_tree, tree_scan
 from .composites import Composites
 
 TOPOLOGIES = ("tree", "raster", "snake", "cross", "nearest seed")
-SIGMAS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
+SIGMAS = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
 
 
 def _chain(order: Tensor) -> Tree:
