@@ -14,30 +14,23 @@ from torch import Tensor
 from treescan import Tree, build_tree, tree_scan
 
 from .composites import Composites
+from .model import fixed_tree
 
 TOPOLOGIES = ("tree", "raster", "snake", "cross", "nearest seed")
 SIGMAS = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
 
 
-def _chain(order: Tensor) -> Tree:
-    parent = torch.empty_like(order)
-    parent[order] = order.roll(1)
-    parent[order[0]] = order[0]
-    return Tree.from_parents(parent[None])
-
-
 def _trees(topology: str, pictures: Tensor) -> list[Tree]:
     """What the labels travel along; the results of several are added."""
     height, width = pictures.shape[2:]
-    grid = torch.arange(height * width).view(height, width)
     if topology == "tree":
         return [build_tree(pictures, metric="l2")]
-    if topology == "raster":
-        return [_chain(grid.flatten())]
-    if topology == "snake":
-        grid[1::2] = grid[1::2].flip(1)
-        return [_chain(grid.flatten())]
-    return [_chain(grid.flatten()), _chain(grid.T.flatten())]
+    if topology == "cross":
+        pixel = torch.arange(height * width)
+        above = torch.where(pixel < width, pixel - 1 + width * (height - 1), pixel - width)
+        above[0] = 0
+        return [fixed_tree("raster", height, width), Tree.from_parents(above[None])]
+    return [fixed_tree(topology, height, width)]
 
 
 def propagate(pictures: Tensor, marks: Tensor, topology: str, sigma: float = 0.1) -> Tensor:
