@@ -57,7 +57,6 @@ def causal_tree(features: Tensor, window: int = 3, metric: str = "cosine", *, cu
         return Tree.from_parents(cost.new_zeros((batch, 1), dtype=torch.int32))
     # The candidates of each token, the earliest first, since of equal costs the lower edge index counts. The graph lists
     # the edges of token s to s+1 ... s+window behind those of the tokens before it.
-    window = min(window, length - 1)
     back = torch.arange(window, 0, -1, device=features.device)
     candidate = token[:, None] - back
     ahead = (length - 1 - token).clamp(max=window)
