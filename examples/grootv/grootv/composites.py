@@ -227,14 +227,24 @@ def write_imagefolder(folder: str | Path, count: int, seed: int = 0, source: str
         seed, source, size: as for `Composites`.
         data: Fashion-MNIST's folder.
 
-    Every class gets a folder in both splits, be it empty. Raises what `Composites` raises.
+    The classes have the same number of pictures, or one more. Raises what `Composites` raises, and ValueError for fewer
+    pictures than classes.
     """
+    classes = SOURCES[source] if source in SOURCES else ()
     for split, composites in _both_splits(count, val_count, 1, seed, source, size, data):
-        names = [f"{label}-{name}" for label, name in enumerate(composites.classes)]
-        for name in names:
-            (Path(folder) / split / name).mkdir(parents=True, exist_ok=True)
-        for index, composite in enumerate(composites):
-            _save(composite.image, Path(folder) / split / names[composite.labels[0]] / f"{index:08}.jpg")
+        number = len(composites)
+        if number < len(classes):
+            raise ValueError(f"count must be at least the number of classes, {len(classes)}, in {split} too, got {number}")
+        missing = [(number + len(classes) - 1 - label) // len(classes) for label in range(len(classes))]
+        composites.count = 1000 * number  # as many as it takes until every class has its share
+        for index in range(composites.count):
+            composite = composites[index]
+            label = composite.labels[0]
+            if missing[label]:
+                missing[label] -= 1
+                _save(composite.image, Path(folder) / split / f"{label}-{classes[label]}" / f"{index:08}.jpg")
+            if not any(missing):
+                break
 
 
 def write_coco(folder: str | Path, count: int, seed: int = 0, source: str = "digits", *, val_count: int | None = None,
