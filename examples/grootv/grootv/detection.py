@@ -27,8 +27,11 @@ from torchvision.ops import FeaturePyramidNetwork
 from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 from torchvision.transforms import v2
 
+from .batches import evaluation_batches
+from .checkpoint import load_original
 from .config import Config
-from .images import MEAN, STD, drawing, read_image
+from .distributed import gather
+from .images import MEAN, STD, read_image
 
 MEASURES = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
 STRIDES = (4, 8, 16, 32, 64)
@@ -48,6 +51,7 @@ class DetectionConfig(Config):
     train_images, train_annotations, val_images, val_annotations: where they are in `data`.
     """
 
+    evaluation_batch_size: int = 1
     classes: int = 80
     shortest: list[int] = field(default_factory=lambda: [800])
     longest: int = 1333
@@ -64,8 +68,6 @@ class DetectionConfig(Config):
 
     def __post_init__(self):
         super().__post_init__()
-        if self.data is None:
-            raise ValueError("data is missing: name the folder that holds COCO's pictures and annotations")
         if not self.shortest or min(self.shortest) < 32 or self.longest < max(self.shortest):
             raise ValueError("shortest must be one or more sizes of at least 32 and longest no less than any of them, got "
                              f"{self.shortest} and {self.longest}")
@@ -128,7 +130,6 @@ class CocoInstances(Dataset):
         images: the folder of pictures.
         annotations: the JSON file: "images", "annotations" with boxes and masks (polygons or run lengths), "categories".
         transform: of torchvision.transforms.v2, on the picture and the target together.
-        seed: what `transform` draws depends on it, the epoch (`set_epoch`) and the index alone.
         keep_empty: whether to keep pictures without objects.
 
     Item i is (picture (3, H, W) uint8, target): boxes (N, 4) as left, top, right, bottom; labels (N,) int64 from 1 in the
@@ -139,8 +140,8 @@ class CocoInstances(Dataset):
     annotated one, or a corrupt picture, which are found when it is read.
     """
 
-    def __init__(self, images: str | Path, annotations: str | Path, transform=None, seed: int = 0, keep_empty: bool = True):
-        self.folder, self.annotations, self.transform, self.seed, self.epoch = Path(images), annotations, transform, seed, 0
+    def __init__(self, images: str | Path, annotations: str | Path, transform=None, keep_empty: bool = True):
+        self.folder, self.annotations, self.transform = Path(images), annotations, transform
         self.coco = _read_annotations(Path(annotations))
         if not self.folder.is_dir():
             raise FileNotFoundError(f"no folder {self.folder} for the pictures of {annotations}")
@@ -154,9 +155,6 @@ class CocoInstances(Dataset):
 
     def _objects(self, image_id: int) -> list[dict]:
         return [a for a in self.coco.imgToAnns[image_id] if not a.get("iscrowd") and min(a["bbox"][2:]) >= 1]
-
-    def set_epoch(self, epoch: int) -> None:
-        self.epoch = epoch
 
     def __len__(self) -> int:
         return len(self.image_ids)
@@ -180,10 +178,7 @@ class CocoInstances(Dataset):
             "labels": torch.tensor([1 + self.categories.index(a["category_id"]) for a in objects], dtype=torch.int64),
             "masks": tv_tensors.Mask(torch.from_numpy(masks)),
         }
-        if self.transform is None:
-            return image, target
-        with drawing(self.seed, self.epoch, index):
-            return self.transform(image, target)
+        return (image, target) if self.transform is None else self.transform(image, target)
 
 
 def _read_annotations(path: Path) -> COCO:
@@ -252,7 +247,7 @@ def _no_results(coco: COCO) -> COCO:
 
 
 class Detection:
-    """The task: see `grootv.engine.Task`."""
+    """The task of the engine: Mask R-CNN's losses; COCO's measures for boxes and masks."""
 
     Config = DetectionConfig
 
@@ -261,11 +256,14 @@ class Detection:
 
     def model(self) -> MaskRCNN:
         config = self.config
-        model = mask_rcnn(num_classes=1 + config.classes, shortest=max(config.shortest), longest=config.longest,
-                          anchor_scale=config.anchor_scale, pyramid=config.pyramid, hidden=config.hidden, rcnn=config.rcnn,
-                          **config.model)
-        if config.backbone_checkpoint:
-            load_backbone(config.backbone_checkpoint, model.backbone.body)
+        try:
+            model = mask_rcnn(num_classes=1 + config.classes, shortest=max(config.shortest), longest=config.longest,
+                              anchor_scale=config.anchor_scale, pyramid=config.pyramid, hidden=config.hidden, rcnn=config.rcnn,
+                              **config.model)
+        except TypeError as error:
+            raise ValueError(f"cannot make the model {config.model} with rcnn {config.rcnn}: {error}") from error
+        if config.backbone_checkpoint is not None:
+            load_original(config.backbone_checkpoint, model)
         return model
 
     def train_data(self) -> CocoInstances:
@@ -274,32 +272,33 @@ class Detection:
         return self._data("train", transform, self.config.keep_empty)
 
     @cached_property
-    def validation_data(self) -> CocoInstances:
+    def _validation(self) -> CocoInstances:
         return self._data("val", v2.Compose(TO_FLOAT), True)
 
     def _data(self, split: str, transform: v2.Transform, keep_empty: bool) -> CocoInstances:
-        config, folder = self.config, Path(self.config.data)
+        config = self.config
+        if config.data is None:
+            raise ValueError("data is missing: give data=/path/to/a/folder with pictures and annotations as COCO has them")
+        folder = Path(config.data)
         data = CocoInstances(folder / getattr(config, f"{split}_images"), folder / getattr(config, f"{split}_annotations"),
-                             transform, config.seed, keep_empty)
+                             transform, keep_empty)
         if len(data.categories) != config.classes:
             raise ValueError(f"classes must be the number of categories in {data.annotations}, which is "
                              f"{len(data.categories)}, got {config.classes}")
         return data
 
-    def collate(self, items):
+    def collate(self, items: list) -> tuple[list[Tensor], list[dict]]:
         images, targets = zip(*items)
         return list(images), list(targets)
 
-    def loss(self, model: nn.Module, batch) -> dict[str, Tensor]:
+    def loss(self, model: nn.Module, batch: tuple[list[Tensor], list[dict]]) -> dict[str, Tensor]:
         return model(*batch)
 
-    @torch.inference_mode()
     def evaluate(self, model: nn.Module, device: torch.device) -> dict[str, float]:
-        """COCO's measures over the validation pictures, one at a time so that nothing depends on what else is in a batch."""
-        model.eval()
-        data = self.validation_data
-        results = []
-        for index in range(len(data)):
-            image, target = data[index]
-            results += as_results(target["image_id"], model([image.to(device)])[0], data.categories)
-        return coco_measures(data.coco, results, data.image_ids)
+        """COCO's measures, of all processes' shares of the validation pictures."""
+        data, results = self._validation, []
+        for (images, targets), counted in evaluation_batches(data, self.config, self.collate):
+            outputs = model([image.to(device, non_blocking=True) for image in images])
+            for output, target in list(zip(outputs, targets))[:counted]:
+                results += as_results(target["image_id"], output, data.categories)
+        return coco_measures(data.coco, gather(results), data.image_ids)

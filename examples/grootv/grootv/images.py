@@ -1,70 +1,45 @@
-"""Pictures and label maps read from files, and random transformations that depend on seed, epoch and index alone."""
+"""Pictures and label maps from files, as the transformations of torchvision take them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 from torchvision import tv_tensors
 from torchvision.transforms.v2.functional import pil_to_tensor
 
+from .files import read_picture
+from .model import STRIDE
+
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
-def _open(path: Path, mode: str | None) -> Image.Image:
-    try:
-        with Image.open(path) as picture:
-            return picture.convert(mode) if mode else picture.copy()
-    except FileNotFoundError:
-        raise FileNotFoundError(f"{path} does not exist") from None
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise ValueError(f"{path} is not a readable picture: {error}") from None
-
-
 def read_image(path: str | Path) -> Tensor:
-    """The picture in a file as a tv_tensors.Image (3, H, W) of uint8, whatever its mode.
-
-    Raises FileNotFoundError, or ValueError for a file that isn't a whole picture.
-    """
-    return tv_tensors.Image(pil_to_tensor(_open(Path(path), "RGB")))
+    """The picture in a file as a tv_tensors.Image (3, H, W) of uint8. Raises what `read_picture` raises."""
+    return tv_tensors.Image(pil_to_tensor(read_picture(path)))
 
 
 def read_labels(path: str | Path) -> Tensor:
-    """The label map in a file, a picture of one channel (grey or with a palette), as a tv_tensors.Mask (H, W) of int64.
+    """The label map in a file, grey or with a palette, as a tv_tensors.Mask (H, W) of int64.
 
-    Raises FileNotFoundError, or ValueError for a file that isn't a whole picture or has several channels.
+    Raises what `read_picture` raises, and ValueError for a picture of several channels.
     """
-    labels = np.array(_open(Path(path), None))
+    labels = np.array(read_picture(path, mode=None))
     if labels.ndim != 2:
-        raise ValueError(f"{path} must have one channel of class numbers, got {labels.shape[2]}: is it a coloured picture?")
+        raise ValueError(f"the label map {path} must have one channel, of class numbers; it has {labels.shape[2]}")
     return tv_tensors.Mask(torch.from_numpy(labels.astype(np.int64)))
-
-
-@contextmanager
-def drawing(seed: int, epoch: int, index: int) -> Iterator[None]:
-    """Inside, torch's generator of the CPU depends on the arguments only; afterwards it is where it was."""
-    before = torch.get_rng_state()
-    try:
-        state = np.random.SeedSequence((seed, epoch, index)).generate_state(1, np.uint64)
-        torch.default_generator.manual_seed(int(state[0]))
-        yield
-    finally:
-        torch.set_rng_state(before)
 
 
 def fitting_size(size: tuple[int, int], shortest: float, longest: float, name: str | Path) -> tuple[int, int]:
     """Height and width scaled until the shorter side is `shortest` or the longer one `longest`, whichever comes first.
 
-    Raises ValueError where a side would be shorter than GrootV's stride of 32.
+    Raises ValueError, naming the picture, where a side would be shorter than GrootV's stride.
     """
     scale = min(shortest / min(size), longest / max(size))
     height, width = (max(1, round(scale * side)) for side in size)
-    if min(height, width) < 32:
-        raise ValueError(f"{name}: {size[0]} x {size[1]} pixels (height x width) become {height} x {width}, but GrootV "
-                         "needs 32 on either side")
+    if min(height, width) < STRIDE:
+        raise ValueError(f"{name} is too small: its {size[0]} x {size[1]} pixels (height x width) are scaled to {height} x "
+                         f"{width}, and the network needs {STRIDE} on either side")
     return height, width

@@ -3,28 +3,71 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
+from typing import Any, Optional
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, default_collate
+from torchmetrics.classification import MulticlassConfusionMatrix
 from torchvision import tv_tensors
 from torchvision.transforms import v2
 from transformers import UperNetConfig, UperNetForSemanticSegmentation
 
 from .backbone import GrootVConfig
-from .images import MEAN, STD, drawing, fitting_size, read_image, read_labels
-from .model import VARIANTS
+from .batches import evaluation_batches
+from .checkpoint import load_original
+from .config import Config
+from .images import MEAN, STD, fitting_size, read_image, read_labels
+from .model import STRIDE, VARIANTS
 
 IGNORED = 255
 SPLITS = ("training", "validation")
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
 
 
+@dataclass
+class SegmentationConfig(Config):
+    """What segmentation adds.
+
+    classes: how many there are; ADE20K has 150.
+    shortest, longest: pictures are scaled until the shorter or the longer side has so many pixels, which comes first.
+    factors: what both are multiplied with in training: a number between these two, drawn for each picture.
+    crop: the sides of what training sees.
+    scales, flip: of evaluation; see `predict`.
+    hidden, auxiliary: as for `upernet`.
+    backbone_checkpoint: a classifier's checkpoint, the original's or of a run here, for the backbone to start from.
+    """
+
+    evaluation_batch_size: int = 1
+    classes: int = 150
+    shortest: int = 512
+    longest: int = 2048
+    factors: list[float] = field(default_factory=lambda: [0.5, 2.0])
+    crop: int = 512
+    scales: list[float] = field(default_factory=lambda: [1.0])
+    flip: bool = False
+    hidden: int = 512
+    auxiliary: int = 256
+    backbone_checkpoint: Optional[str] = None
+
+    def __post_init__(self):
+        super().__post_init__()
+        if not STRIDE <= self.shortest <= self.longest or self.crop < STRIDE:
+            raise ValueError(f"shortest, longest and crop must be at least {STRIDE} and longest no less than shortest, got "
+                             f"{self.shortest}, {self.longest} and {self.crop}")
+        if len(self.factors) != 2 or not 0 < self.factors[0] <= self.factors[1]:
+            raise ValueError(f"factors must be two positive numbers, the smaller one first, got {self.factors}")
+        if not self.scales or min(self.scales) <= 0:
+            raise ValueError(f"scales must be one or more positive numbers, got {self.scales}")
+
+
 def upernet(name: str = "grootv_tiny", classes: int = 150, *, hidden: int = 512, auxiliary: int = 256,
-            auxiliary_weight: float = 0.4, pool_scales: Sequence[int] = (1, 2, 3, 6), **backbone
-            ) -> UperNetForSemanticSegmentation:
+            auxiliary_weight: float = 0.4, pool_scales: Sequence[int] = (1, 2, 3, 6),
+            grad_checkpointing: bool = False, **backbone) -> UperNetForSemanticSegmentation:
     """UperNet on a GrootV, with an auxiliary convolutional head on the third stage.
 
     Arguments:
@@ -34,6 +77,7 @@ def upernet(name: str = "grootv_tiny", classes: int = 150, *, hidden: int = 512,
         auxiliary: width of the auxiliary head; 0 for none.
         auxiliary_weight: of its loss.
         pool_scales: the grids that the last stage is averaged over.
+        grad_checkpointing: whether to compute the backbone's blocks anew in the backward pass, to save memory.
         backbone: arguments of `GrootVConfig`, e.g. `drop_path_rate=0.2`.
 
     `model(pictures, labels=labels)` takes (B, 3, H, W), normalised, and (B, H, W) int64 with 255 where nothing is to be
@@ -47,10 +91,13 @@ def upernet(name: str = "grootv_tiny", classes: int = 150, *, hidden: int = 512,
     if not 1 <= classes <= IGNORED:
         raise ValueError(f"classes must lie in [1, {IGNORED}], got {classes}")
     sizes = GrootVConfig(**VARIANTS[name] | backbone, out_features=["stage1", "stage2", "stage3", "stage4"])
-    return UperNetForSemanticSegmentation(UperNetConfig(
+    model = UperNetForSemanticSegmentation(UperNetConfig(
         backbone_config=sizes, num_labels=classes, hidden_size=hidden, pool_scales=list(pool_scales),
         use_auxiliary_head=auxiliary > 0, auxiliary_channels=auxiliary, auxiliary_loss_weight=auxiliary_weight,
         loss_ignore_index=IGNORED))
+    if grad_checkpointing:
+        model.backbone.gradient_checkpointing_enable()
+    return model
 
 
 class AdePictures(Dataset):
@@ -59,23 +106,23 @@ class AdePictures(Dataset):
     `folder` has `images/training`, `images/validation` and the same under `annotations`; the label map of `x.jpg` is `x.png`,
     with 0 for pixels without a label and 1 to `classes` for the others.
 
-    Item i is (picture (3, H, W) uint8, labels (H, W) int64 from 0 to classes - 1, or 255 without a label), both transformed.
+    Item i is (picture (3, H, W) uint8, labels (H, W) int64 from 0 to classes - 1, or 255 without a label), both transformed,
+    and the picture's path.
 
     Arguments:
         folder: see above.
         split: "training" or "validation".
         classes: how many there are.
         transform: of torchvision.transforms.v2, on picture and labels together.
-        seed: what `transform` draws depends on it, the epoch (`set_epoch`) and the index alone.
 
     Raises FileNotFoundError for folders and label maps that aren't there; ValueError for a corrupt picture, a label map of
     another size, or a label out of range, which are found when they are read.
     """
 
-    def __init__(self, folder: str | Path, split: str, classes: int, transform=None, seed: int = 0):
+    def __init__(self, folder: str | Path, split: str, classes: int, transform=None):
         if split not in SPLITS:
             raise ValueError(f"split must be one of {SPLITS}, got {split!r}")
-        self.classes, self.transform, self.seed, self.epoch = classes, transform, seed, 0
+        self.classes, self.transform = classes, transform
         images, annotations = Path(folder) / "images" / split, Path(folder) / "annotations" / split
         for place in (images, annotations):
             if not place.is_dir():
@@ -90,13 +137,10 @@ class AdePictures(Dataset):
             if annotation.name not in known:
                 raise FileNotFoundError(f"{image} has no label map {annotation}")
 
-    def set_epoch(self, epoch: int) -> None:
-        self.epoch = epoch
-
     def __len__(self) -> int:
         return len(self.images)
 
-    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor, str]:
         image, labels = read_image(self.images[index]), read_labels(self.annotations[index])
         if labels.shape != image.shape[1:]:
             raise ValueError(f"{self.annotations[index]} has {labels.shape[0]} x {labels.shape[1]} pixels (height x width), but "
@@ -105,10 +149,9 @@ class AdePictures(Dataset):
             raise ValueError(f"{self.annotations[index]} has labels from {int(labels.min())} to {int(labels.max())}; expected 0 "
                              f"(none) to {self.classes}")
         labels = tv_tensors.Mask(torch.where(labels == 0, IGNORED, labels - 1))
-        if self.transform is None:
-            return image, labels
-        with drawing(self.seed, self.epoch, index):
-            return self.transform(image, labels)
+        if self.transform is not None:
+            image, labels = self.transform(image, labels)
+        return image, labels, str(self.images[index])
 
 
 class RandomScale(nn.Module):
@@ -196,3 +239,54 @@ def measures(confusion: Tensor) -> dict[str, float]:
     hit, true, predicted = confusion.diagonal(), confusion.sum(1), confusion.sum(0)
     return {"mIoU": float((hit / (true + predicted - hit)).nanmean()), "mAcc": float((hit / true).nanmean()),
             "aAcc": float(hit.sum() / true.sum())}
+
+
+class Segmentation:
+    """The task of the engine: cross-entropy over pixels; mIoU, mAcc and aAcc of whole pictures."""
+
+    Config = SegmentationConfig
+
+    def __init__(self, config: SegmentationConfig):
+        self.config = config
+
+    def model(self) -> UperNetForSemanticSegmentation:
+        config = self.config
+        try:
+            model = upernet(classes=config.classes, hidden=config.hidden, auxiliary=config.auxiliary, **config.model)
+        except TypeError as error:
+            raise ValueError(f"cannot make the model {config.model}: {error}") from error
+        if config.backbone_checkpoint is not None:
+            load_original(config.backbone_checkpoint, model)
+        return model
+
+    def _data(self, split: str, transform=None) -> AdePictures:
+        if self.config.data is None:
+            raise ValueError("data is missing: give data=/path/to/a/folder with images/ and annotations/")
+        return AdePictures(self.config.data, split, self.config.classes, transform)
+
+    def train_data(self) -> AdePictures:
+        config = self.config
+        return self._data("training", training_transform(config.crop, config.shortest, config.longest, tuple(config.factors)))
+
+    @cached_property
+    def _validation(self) -> AdePictures:
+        return self._data("validation")
+
+    def collate(self, items: list) -> list[Tensor]:
+        return default_collate([(image, labels) for image, labels, _ in items])
+
+    def loss(self, model: nn.Module, batch: list[Tensor]) -> dict[str, Tensor]:
+        pictures, labels = batch
+        loss, labelled = model(pictures, labels=labels).loss, (labels != IGNORED).float().mean()
+        # The mean over all pixels, also those without a label: then a batch's loss is the mean over its pieces.
+        return {"cross_entropy": torch.where(labelled > 0, loss * labelled, 0)}
+
+    def evaluate(self, model: nn.Module, device: torch.device) -> dict[str, float]:
+        config = self.config
+        confusion = MulticlassConfusionMatrix(config.classes, ignore_index=IGNORED).to(device)
+        for items, counted in evaluation_batches(self._validation, config, list):
+            for position, (image, labels, path) in enumerate(items):
+                probabilities = predict(model, image.to(device), config.shortest, config.longest, config.scales, config.flip, path)
+                if position < counted:
+                    confusion.update(probabilities.argmax(0).flatten(), labels.to(device).flatten())
+        return measures(confusion.compute())
