@@ -77,11 +77,17 @@ def test_fashion_mnist(tmp_path):
 
 
 def test_imagefolder(tmp_path):
-    composites.write_imagefolder(tmp_path, 12, seed=5, size=(33, 40))
-    train, val = (ImageFolder(tmp_path / split, allow_empty=True) for split in ("train", "val"))
-    assert len(train) == 12 and len(val) == 3 and train.classes == val.classes and len(train.classes) == 10
-    expected = sorted(Composites(12, seed=5, most=1)[index].labels[0] for index in range(12))
-    assert sorted(train.targets) == expected and train[0][0].size == (40, 33)
+    composites.write_imagefolder(tmp_path, 23, seed=5, size=(33, 40), val_count=10)
+    train, val = (ImageFolder(tmp_path / split) for split in ("train", "val"))
+    assert train.classes == val.classes and len(train.classes) == 10 and train[0][0].size == (40, 33)
+    assert np.bincount(train.targets).tolist() == [3] * 3 + [2] * 7 and np.bincount(val.targets).tolist() == [1] * 10
+    source = Composites(1000, (33, 40), most=1, seed=5)
+    for path, label in train.samples:
+        item = source[int(path[-12:-4])]
+        assert item.labels.tolist() == [label]
+        assert np.abs(np.asarray(Image.open(path)).astype(int) - item.image).mean() < 8  # jpeg
+    with pytest.raises(ValueError, match="count must be at least the number of classes, 10, in val too, got 3"):
+        composites.write_imagefolder(tmp_path / "small", 12)
 
 
 def test_coco(tmp_path):
