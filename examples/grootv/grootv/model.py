@@ -194,6 +194,8 @@ class GrootV(nn.Module):
             raise ValueError(f"channels must be even and at least 2, got {channels}")
         if not depths or min(depths) < 1:
             raise ValueError(f"depths must be one or more numbers >= 1, got {depths}")
+        if not 0 <= drop_path_rate < 1:
+            raise ValueError(f"drop_path_rate must be at least 0 and below 1, got {drop_path_rate}")
         self.num_classes, self.in_chans = num_classes, in_chans
         widths = [channels * 2**i for i in range(len(depths))]
         self.feature_info = [dict(num_chs=width, reduction=4 * 2**i, module=f"levels.{i}") for i, width in enumerate(widths)]
@@ -229,7 +231,7 @@ class GrootV(nn.Module):
         for level in self.levels:
             x = level(x)
             stages.append(x.permute(0, 3, 1, 2))
-            if level.downsample is not None and level is not self.levels[-1]:
+            if level.downsample is not None:
                 x = level.downsample(x)
         return stages
 
