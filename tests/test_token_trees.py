@@ -78,6 +78,81 @@ def test_no_later_token_changes_an_earlier_output(length, window, seed, data):
     assert same([values[..., :at] for values in before], [values[..., :at] for values in after])
 
 
+def rows_of(length, contexts, paddings):
+    """A mask with that many tokens missing on the left of each row, and the contexts as a tensor."""
+    return torch.arange(length) >= torch.tensor(paddings)[:, None], torch.tensor(contexts)
+
+
+@pytest.mark.parametrize("window", (1, 3, 20))
+def test_contexts_and_left_padding_equal_rows_alone(window):
+    """Each row has the tree that its own tokens have, those behind its context hanging on the token before them."""
+    length, paddings, contexts = 11, [0, 4, 9, 10, 11], [11, 3, 2, 0, 0]
+    features = torch.randn(5, 4, length)
+    mask, context = rows_of(length, contexts, paddings)
+    tree = causal_tree(features, window, context_length=context, mask=mask)
+    tree.validate()
+    for row, (padding, kept) in enumerate(zip(paddings, contexts)):
+        assert (tree.parent[row, :padding] == -1).all()
+        if padding < length:
+            alone = causal_tree(features[row:row + 1, :, padding:], window).parent[0]
+            behind = torch.arange(length - padding) >= max(kept, 1)
+            alone = torch.where(behind, torch.arange(length - padding) - 1, alone) + padding
+            assert torch.equal(tree.parent[row, padding:], alone.int())
+    for option in ({"context_length": 3}, {"context_length": [3] * 5}):
+        everywhere = causal_tree(features, window, **option).parent
+        assert torch.equal(everywhere, causal_tree(features, window, context_length=torch.full((5,), 3)).parent)
+        assert torch.equal(everywhere[:, 3:], torch.arange(2, length - 1).int().expand(5, -1))
+    assert torch.equal(causal_tree(features, window, context_length=length).parent, causal_tree(features, window).parent)
+
+
+def test_a_hole_in_the_mask_is_nobodys_parent():
+    mask = torch.tensor([[False, True, True, False, True, False, False, False, True]])
+    tree = causal_tree(torch.randn(2, 3, 9), 2, mask=mask)
+    tree.validate()
+    assert tree.parent[:, [0, 3, 5, 6, 7]].eq(-1).all() and tree.parent[:, [1, 2, 4]].tolist() == [[1, 1, 2]] * 2
+    assert tree.parent[:, 8].eq(8).all()  # nobody in its window
+    assert causal_tree(torch.randn(1, 3, 1), mask=torch.tensor([[False]])).parent.tolist() == [[-1]]
+
+
+@pytest.mark.parametrize("shapes", [(3,), (3, 1), (4, 5), (2, 3, 4)])
+def test_factors_stand_for_their_outer_product(shapes):
+    length = 40
+    factors = [torch.randn(2, channels, length) for channels in shapes]
+    product = factors[0]
+    for factor in factors[1:]:
+        product = (product[:, :, None] * factor[:, None]).flatten(1, 2)
+    assert torch.equal(causal_tree(factors, 4).parent, causal_tree(product, 4).parent)
+    mask, context = rows_of(length, [33, 20], [0, 5])
+    for options in ({}, {"context_length": context}, {"context_length": 7, "mask": mask}):
+        flipped = treescan.flipped_token_tree(factors, **options)
+        flipped.validate()
+        assert torch.equal(flipped.parent, treescan.flipped_token_tree(product, **options).parent)
+
+
+def test_a_masked_flipped_tree_equals_the_row_alone():
+    features, padding, context = torch.randn(1, 4, 12), 5, 4
+    mask, _ = rows_of(12, [0], [padding])
+    tree = treescan.flipped_token_tree(features, padding + context, mask=mask)
+    alone = treescan.flipped_token_tree(features[..., padding:], context)
+    assert torch.equal(tree.parent[:, :-padding], alone.parent) and (tree.parent[:, -padding:] == -1).all()
+
+
+@pytest.mark.parametrize(("options", "error", "message"), [
+    ({"context_length": 5}, ValueError, r"context_length must be in \[0, 4\].*got 5"),
+    ({"context_length": [1, -1]}, ValueError, r"context_length must be in \[0, 4\].*\[1, -1\]"),
+    ({"context_length": [1, 2, 3]}, ValueError, r"context_length must be an int or have shape \(B,\) = \(2,\).*\(3,\)"),
+    ({"context_length": 1.5}, TypeError, "context_length must be integers.*float32"),
+    ({"mask": torch.ones(2, 4)}, TypeError, "mask must be a bool tensor.*float32"),
+    ({"mask": torch.ones(2, 3, dtype=torch.bool)}, ValueError, r"mask must have shape \(B, L\) = \(2, 4\).*\(2, 3\)"),
+    ({"cu_seqlens": torch.tensor([0, 4]), "context_length": 2}, ValueError, "cu_seqlens can't be given beside"),
+    ({"features": [torch.rand(2, 3, 4), torch.rand(2, 3, 5)]}, ValueError, r"same B and L.*\(2, 3, 4\), \(2, 3, 5\)"),
+    ({"features": []}, ValueError, "got none"),
+    ({"features": [torch.rand(2, 3, 4)] * 2, "metric": "l2"}, ValueError, "metric must be 'cosine'.*'l2'")])
+def test_errors_of_contexts_masks_and_factors(options, error, message):
+    with pytest.raises(error, match=message):
+        causal_tree(**{"features": torch.rand(2, 3, 4), **options})
+
+
 @pytest.mark.parametrize("call", [
     lambda: causal_tree(torch.rand(2, 3)), lambda: causal_tree(torch.rand(2, 3, 4, 5)),
     lambda: causal_tree(torch.rand(2, 3, 4), 0), lambda: causal_tree(torch.rand(2, 3, 4), metric="l3"),

@@ -12,6 +12,7 @@ import importlib
 import json
 import math
 import zlib
+from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
@@ -126,8 +127,9 @@ class Composites:
         source: "digits" or "fashion-mnist".
         split: "train" or "val".
         most: objects in a picture, at most; the first is always there.
+        classes: names of the classes to draw from, which are numbered in this order; all of the source's unless given.
         seed: any integer from 0.
-        folder: where Fashion-MNIST's files are (see `fashion_mnist`).
+        data: where Fashion-MNIST's files are (see `fashion_mnist`).
 
     Raises ValueError for an argument out of range, and what `fashion_mnist` raises.
 
@@ -137,7 +139,7 @@ class Composites:
     """
 
     def __init__(self, count: int, size: tuple[int, int] = (64, 64), *, source: str = "digits", split: str = "train",
-                 most: int = 3, seed: int = 0, folder: str | Path | None = None):
+                 most: int = 3, classes: Sequence[str] | None = None, seed: int = 0, data: str | Path | None = None):
         _check_choice("source", source, SOURCES)
         _check_choice("split", split, SPLITS)
         if min(size) < 16:
@@ -146,8 +148,12 @@ class Composites:
             if value < least:
                 raise ValueError(f"{name} must be at least {least}, got {value}")
         self.count, self.size, self.source, self.split, self.most, self.seed = count, tuple(size), source, split, most, seed
-        self.classes = SOURCES[source]
-        self._pool = _objects(source, split, None if folder is None else Path(folder))
+        self.classes = SOURCES[source] if classes is None else tuple(classes)
+        for name in self.classes:
+            _check_choice("classes", name, SOURCES[source])
+        pictures, labels = _objects(source, split, None if data is None else Path(data))
+        number = np.array([self.classes.index(name) if name in self.classes else -1 for name in SOURCES[source]])[labels]
+        self._pool = pictures[number >= 0], number[number >= 0]
 
     def __len__(self) -> int:
         return self.count
@@ -205,10 +211,10 @@ def _box(mask: np.ndarray) -> tuple[int, int, int, int]:
     return columns[0], rows[0], columns[-1] + 1, rows[-1] + 1
 
 
-def _both_splits(count: int, val_count: int | None, most: int, seed: int, source: str, size, folder):
+def _both_splits(count: int, val_count: int | None, **options):
     """The data sets to write: `count` composites for training and a quarter of that, unless told, for validation."""
     for split, number in (("train", count), ("val", math.ceil(count / 4) if val_count is None else val_count)):
-        yield split, Composites(number, size, source=source, split=split, most=most, seed=seed, folder=folder)
+        yield split, Composites(number, split=split, **options)
 
 
 def _save(array: np.ndarray, path: Path) -> None:
@@ -218,21 +224,19 @@ def _save(array: np.ndarray, path: Path) -> None:
 
 
 def write_imagefolder(folder: str | Path, count: int, seed: int = 0, source: str = "digits", *, val_count: int | None = None,
-                      size: tuple[int, int] = (64, 64), data: str | Path | None = None) -> None:
+                      **options) -> None:
     """An ImageNet-style folder of pictures with one object each: `train/CLASS/*.jpg` and `val/CLASS/*.jpg`.
 
     Arguments:
         folder: where to write.
         count, val_count: pictures for training and for validation, by default a quarter of that.
-        seed, source, size: as for `Composites`.
-        data: Fashion-MNIST's folder.
+        seed, source, options: of `Composites`.
 
     The classes have the same number of pictures, or one more. Raises what `Composites` raises, and ValueError for fewer
     pictures than classes.
     """
-    classes = SOURCES[source] if source in SOURCES else ()
-    for split, composites in _both_splits(count, val_count, 1, seed, source, size, data):
-        number = len(composites)
+    for split, composites in _both_splits(count, val_count, seed=seed, source=source, most=1, **options):
+        number, classes = len(composites), composites.classes
         if number < len(classes):
             raise ValueError(f"count must be at least the number of classes, {len(classes)}, in {split} too, got {number}")
         missing = [(number + len(classes) - 1 - label) // len(classes) for label in range(len(classes))]
@@ -248,18 +252,17 @@ def write_imagefolder(folder: str | Path, count: int, seed: int = 0, source: str
 
 
 def write_coco(folder: str | Path, count: int, seed: int = 0, source: str = "digits", *, val_count: int | None = None,
-               size: tuple[int, int] = (64, 64), most: int = 3, data: str | Path | None = None) -> None:
+               **options) -> None:
     """A folder like COCO's: `train2017/`, `val2017/` and `annotations/instances_{train,val}2017.json`.
 
-    Category identifiers are 1 + class. Masks are run-length encoded. Arguments as for `write_imagefolder`; `most` as for
-    `Composites`.
+    Category identifiers are 1 + class. Masks are run-length encoded. Arguments as for `write_imagefolder`.
     """
     from pycocotools import mask as coco_mask
 
-    for split, composites in _both_splits(count, val_count, most, seed, source, size, data):
+    for split, composites in _both_splits(count, val_count, seed=seed, source=source, **options):
         images, annotations = [], []
-        for index, composite in enumerate(composites):
-            name = f"{index + 1:012}.jpg"
+        for index in range(len(composites)):
+            composite, name = composites[index], f"{index + 1:012}.jpg"
             _save(composite.image, Path(folder) / f"{split}2017" / name)
             images.append({"id": index + 1, "file_name": name, "height": composites.size[0], "width": composites.size[1]})
             for label, mask, (left, top, right, bottom) in zip(composite.labels, composite.masks, composite.boxes.tolist()):
@@ -275,15 +278,15 @@ def write_coco(folder: str | Path, count: int, seed: int = 0, source: str = "dig
 
 
 def write_ade(folder: str | Path, count: int, seed: int = 0, source: str = "digits", *, val_count: int | None = None,
-              size: tuple[int, int] = (64, 64), most: int = 3, data: str | Path | None = None) -> None:
+              **options) -> None:
     """A folder like ADE20K's: `images/{training,validation}/*.jpg` and `annotations/{training,validation}/*.png`.
 
     In the annotations 1 is the background and 2 + class the objects, since 0 stands for pixels without a label, which
-    composites lack. Arguments as for `write_coco`.
+    composites lack. Arguments as for `write_imagefolder`.
     """
-    for split, composites in _both_splits(count, val_count, most, seed, source, size, data):
+    for split, composites in _both_splits(count, val_count, seed=seed, source=source, **options):
         long = "training" if split == "train" else "validation"
-        for index, composite in enumerate(composites):
-            name = f"ADE_{split}_{index + 1:08}"
+        for index in range(len(composites)):
+            composite, name = composites[index], f"ADE_{split}_{index + 1:08}"
             _save(composite.image, Path(folder) / "images" / long / f"{name}.jpg")
             _save(composite.semantic + 1, Path(folder) / "annotations" / long / f"{name}.png")

@@ -119,7 +119,7 @@ def shard(model: nn.Module) -> None:
 def replicate(model: nn.Module, place: Place) -> nn.Module:
     """The model with gradients averaged over processes (DDP)."""
     return DistributedDataParallel(model, device_ids=[place.device] if place.device.type == "cuda" else None,
-                                   broadcast_buffers=False, gradient_as_bucket_view=True)
+                                   gradient_as_bucket_view=True)
 
 
 def accumulating(model: nn.Module, more: bool) -> AbstractContextManager:

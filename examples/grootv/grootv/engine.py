@@ -156,8 +156,11 @@ class Run:
         self.model = task.model()
         if state is None and config.checkpoint is not None:
             load_weights(self.model, config)
-        self.model = synchronise_batch_norm(self.model.to(place.device), place).train()
-        self.ema = ModelEmaV3(self.model, config.ema) if config.ema is not None else None
+        # Kernels in the memory order of the features, and so their gradients; FSDP2 knows but one order.
+        memory = torch.channels_last if config.parallel == "ddp" else torch.preserve_format
+        self.model = synchronise_batch_norm(self.model.to(place.device, memory_format=memory), place).train()
+        # (One operator on all tensors at once doesn't take sharded parameters and whole buffers.)
+        self.ema = ModelEmaV3(self.model, config.ema, foreach=config.parallel == "ddp") if config.ema is not None else None
         if config.compile:
             self.model.compile()
         self.parallel = self.model

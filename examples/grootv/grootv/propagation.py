@@ -115,7 +115,7 @@ def mean_iou(received: Tensor, labels: Tensor) -> float:
 
 
 def study(count: int = 300, seeds: tuple[int, ...] = (0, 1, 2, 3, 4), *, size: int = 64, source: str = "digits",
-          folder: str | Path | None = None, tuning: int = 100, progress=lambda text: None) -> dict:
+          data: str | Path | None = None, tuning: int = 100, progress=lambda text: None) -> dict:
     """Mean IoU of each topology over several draws of composites and marks.
 
     Every topology gets the σ that is best for it, chosen among `SIGMAS` on composites that share neither objects nor
@@ -123,7 +123,7 @@ def study(count: int = 300, seeds: tuple[int, ...] = (0, 1, 2, 3, 4), *, size: i
 
     Arguments:
         count, seeds, size: composites for each seed, the seeds, their side.
-        source, folder: as for `composites.Composites`.
+        source, data: as for `composites.Composites`.
         tuning: composites to choose σ on.
         progress: called with a line of text now and then.
 
@@ -131,24 +131,24 @@ def study(count: int = 300, seeds: tuple[int, ...] = (0, 1, 2, 3, 4), *, size: i
     each seed]}}}.
     """
     def draw(number, split, seed):
-        return marked_composites(Composites(number, (size, size), source=source, split=split, seed=seed, folder=folder), seed)
+        return marked_composites(Composites(number, (size, size), source=source, split=split, seed=seed, data=data), seed)
 
-    def measure(data, topology, sigma):
-        pictures, labels, marks = data
+    def measure(drawn, topology, sigma):
+        pictures, labels, marks = drawn
         parts = zip(pictures.split(50), marks.split(50))
         return mean_iou(torch.cat([propagate(*part, topology, sigma) for part in parts]), labels)
 
     rows = {}
-    data = draw(tuning, "train", 0)
+    drawn = draw(tuning, "train", 0)
     for topology in TOPOLOGIES:
         progress(f"label propagation: choosing σ for {topology}")
         sigma = None
         if topology != "nearest seed":
-            sigma = max(SIGMAS, key=lambda value: measure(data, topology, value))
+            sigma = max(SIGMAS, key=lambda value: measure(drawn, topology, value))
         rows[topology] = {"sigma": sigma, "miou": []}
     for seed in seeds:
         progress(f"label propagation: seed {seed}")
-        data = draw(count, "val", seed)
+        drawn = draw(count, "val", seed)
         for topology, row in rows.items():
-            row["miou"].append(measure(data, topology, row["sigma"] or 1.0))
+            row["miou"].append(measure(drawn, topology, row["sigma"] or 1.0))
     return {"count": count, "seeds": list(seeds), "size": size, "source": source, "rows": rows}

@@ -41,7 +41,19 @@ def test_every_class_occurs():
     assert set(labels) == set(range(10))
 
 
+def test_some_classes():
+    composites = Composites(30, classes=("4", "1"), seed=2)
+    assert composites.classes == ("4", "1")
+    labels = np.concatenate([item.labels for item in composites])
+    assert set(labels) == {0, 1}
+    ones = [item.boxes[0] for item in composites if item.labels.tolist() == [1]]
+    fours = [item.boxes[0] for item in composites if item.labels.tolist() == [0]]
+    aspect = [np.mean([(right - left) / (bottom - top) for left, top, right, bottom in boxes]) for boxes in (ones, fours)]
+    assert aspect[0] < aspect[1]
+
+
 @pytest.mark.parametrize("arguments, said", [
+    (dict(classes=["4", "boot"]), "classes must be one of '0', '1', .*got 'boot'"),
     (dict(source="cats"), "source must be one of 'digits', 'fashion-mnist', got 'cats'"),
     (dict(split="test"), "split must be one of 'train', 'val', got 'test'"),
     (dict(size=(15, 64)), r"size must be at least \(16, 16\), got \(15, 64\)"),
@@ -68,7 +80,7 @@ def test_fashion_mnist(tmp_path):
     for folder in (tmp_path, raw):
         read, labels = composites.fashion_mnist(folder, "val")
         assert np.array_equal(read, images) and labels.tolist() == list(range(7))
-    assert len(Composites(2, source="fashion-mnist", split="val", folder=tmp_path)[1].labels)
+    assert len(Composites(2, source="fashion-mnist", split="val", data=tmp_path)[1].labels)
     whole = (raw / "t10k-images-idx3-ubyte.gz").read_bytes()
     for broken in (whole[:200], b"not gzip", gzip.compress(b"\0\0\x08"), gzip.compress(gzip.decompress(whole)[:-5])):
         (raw / "t10k-images-idx3-ubyte.gz").write_bytes(broken)

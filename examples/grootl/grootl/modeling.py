@@ -1,0 +1,177 @@
+"""The models: transformers' Mamba with `GrootLMixer` in its blocks."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from transformers import AutoModel, AutoModelForCausalLM
+from transformers.modeling_utils import slice_logits_to_keep
+from transformers.models.mamba.modeling_mamba import (
+    MambaBlock, MambaCausalLMOutput, MambaForCausalLM, MambaModel, MambaOutput, MambaRMSNorm)
+
+from .cache import GrootLCache
+from .configuration import GrootLConfig
+from .mixer import GrootLMixer, Sequences
+
+
+class GrootLBlock(MambaBlock):
+    """Norm, mixer and residual, as in Mamba."""
+
+    def __init__(self, config: GrootLConfig, layer_idx: int):
+        super().__init__(config, layer_idx)
+        self.mixer = GrootLMixer(config, layer_idx, initialize_mixer_weights=False)
+
+    def forward(self, hidden_states: Tensor, sequences: Sequences, cache_params=None) -> Tensor:
+        layer_cache = None if cache_params is None else cache_params.layers[self.layer_idx]
+        mixed = self.mixer(self.norm(hidden_states.to(self.norm.weight.dtype)), sequences, layer_cache)
+        return (hidden_states.float() if self.residual_in_fp32 else hidden_states) + mixed
+
+
+class GrootLModel(MambaModel):
+    config: GrootLConfig
+    config_class = GrootLConfig
+    _no_split_modules = ["GrootLBlock", "GrootLMixer"]
+
+    def __init__(self, config: GrootLConfig):
+        super(MambaModel, self).__init__(config)  # not MambaModel's own, which would make every layer twice
+        self.embeddings = nn.Embedding(config.vocab_size, config.hidden_size)
+        self.layers = nn.ModuleList(GrootLBlock(config, index) for index in range(config.num_hidden_layers))
+        self.norm_f = MambaRMSNorm(config.hidden_size, eps=config.layer_norm_epsilon)
+        self.gradient_checkpointing = False
+        self.post_init()
+
+    def forward(self, input_ids: Tensor | None = None, attention_mask: Tensor | None = None,
+                inputs_embeds: Tensor | None = None, context_length: int | Tensor | None = None,
+                cache_params: GrootLCache | None = None, use_cache: bool | None = None,
+                output_hidden_states: bool | None = None, return_dict: bool | None = None, **kwargs) -> MambaOutput | tuple:
+        if (input_ids is None) == (inputs_embeds is None):
+            raise ValueError("give either input_ids or inputs_embeds, and not both")
+        if inputs_embeds is None:
+            inputs_embeds = self.embeddings(input_ids)
+        batch, length = inputs_embeds.shape[:2]
+        if cache_params is not None and not isinstance(cache_params, GrootLCache):
+            raise TypeError(f"cache_params must be a GrootLCache, got {type(cache_params).__name__}")
+        if cache_params is None and use_cache and not (self.gradient_checkpointing and self.training):
+            cache_params = GrootLCache(self.config)
+        is_token = _is_token(attention_mask, batch, length, cache_params)
+        if cache_params is not None and cache_params.is_filled:
+            context_length = None  # the states know it
+        elif context_length is not None:
+            context_length = _checked_context(context_length, batch, length, inputs_embeds.device)
+        elif self.config.mode == "original" and self.config.mixing != 0:
+            raise ValueError("mode 'original' needs context_length, or labels to tell it by: inside the context a token sees "
+                             "later ones, so the context must not be taken for granted")
+        sequences = Sequences.of(length, is_token, context_length, inputs_embeds.device)
+        hidden_states, between = inputs_embeds, []
+        for block in self.layers:
+            hidden_states = block(hidden_states, sequences, cache_params=cache_params)
+            between.append(hidden_states)
+        hidden_states = self.norm_f(hidden_states)
+        if cache_params is not None:
+            cache_params.positions += length
+        if output_hidden_states is None:
+            output_hidden_states = self.config.output_hidden_states
+        output = MambaOutput(hidden_states, cache_params, (*between, hidden_states) if output_hidden_states else None)
+        return output if (self.config.return_dict if return_dict is None else return_dict) else output.to_tuple()
+
+
+def _is_token(attention_mask: Tensor | None, batch: int, length: int, cache: GrootLCache | None) -> Tensor | None:
+    """(B, L) bool, False for padding, or None where there is none."""
+    if attention_mask is None:
+        return None
+    behind = cache is not None and cache.is_filled
+    if attention_mask.ndim != 2 or attention_mask.shape[0] != batch or (
+            attention_mask.shape[1] < length if behind else attention_mask.shape[1] != length):
+        raise ValueError(f"attention_mask must have shape (B, L) = {(batch, length)}, got {tuple(attention_mask.shape)}")
+    is_token = attention_mask[:, -length:].bool()
+    if torch.compiler.is_compiling():
+        return is_token
+    if is_token.all():
+        return None
+    if behind:
+        raise ValueError("attention_mask must be 1 for all tokens behind cached ones: padding belongs to the left of a prompt")
+    return is_token
+
+
+def _checked_context(context_length: int | Tensor, batch: int, length: int, device: torch.device) -> Tensor:
+    """(B,) context lengths, each in [0, L]."""
+    contexts = torch.as_tensor(context_length, device=device)
+    if contexts.is_floating_point() or contexts.dtype == torch.bool or contexts.shape not in ((), (batch,)):
+        raise ValueError(f"context_length must be an int or an integer tensor of shape (B,) = ({batch},), got "
+                         f"{contexts.dtype} of shape {tuple(contexts.shape)}")
+    if not torch.compiler.is_compiling() and not ((contexts >= 0) & (contexts <= length)).all():
+        raise ValueError(f"context_length must be in [0, L] = [0, {length}], got {contexts.tolist()}")
+    return contexts.expand(batch)
+
+
+class GrootLForCausalLM(MambaForCausalLM):
+    config: GrootLConfig
+    config_class = GrootLConfig
+    _no_split_modules = ["GrootLBlock", "GrootLMixer"]
+
+    def __init__(self, config: GrootLConfig):
+        super(MambaForCausalLM, self).__init__(config)
+        self.backbone = GrootLModel(config)
+        self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
+        self.post_init()
+
+    def forward(self, input_ids: Tensor | None = None, attention_mask: Tensor | None = None,
+                inputs_embeds: Tensor | None = None, context_length: int | Tensor | None = None,
+                labels: Tensor | None = None, cache_params: GrootLCache | None = None, use_cache: bool | None = None,
+                output_hidden_states: bool | None = None, return_dict: bool | None = None,
+                logits_to_keep: int | Tensor = 0, **kwargs) -> MambaCausalLMOutput | tuple:
+        if context_length is None and labels is not None:
+            context_length = self._context_of_labels(labels, attention_mask)
+        output = self.backbone(input_ids, attention_mask, inputs_embeds, context_length, cache_params=cache_params,
+                               use_cache=use_cache, output_hidden_states=output_hidden_states, return_dict=True)
+        hidden_states = slice_logits_to_keep(output.last_hidden_state, logits_to_keep)
+        logits = self.lm_head(hidden_states.to(self.lm_head.weight.dtype)).float()
+        loss = None
+        if labels is not None:
+            loss = self.loss_function(logits=logits, labels=labels, vocab_size=self.config.vocab_size, **kwargs)
+        output = MambaCausalLMOutput(loss, logits, output.cache_params, output.hidden_states)
+        return output if (self.config.return_dict if return_dict is None else return_dict) else output.to_tuple()
+
+    def _context_of_labels(self, labels: Tensor, attention_mask: Tensor | None) -> Tensor:
+        """(B,) how many tokens each row begins with that have no label: its prompt, without padding.
+
+        A row without a prompt is all context in mode "causal". In "original" it has none: its tokens would see the
+        ones that they are to predict.
+        """
+        is_token = torch.ones_like(labels, dtype=torch.bool) if attention_mask is None else attention_mask.bool()
+        before_labels = (~is_token | (labels == -100)).int().cumprod(1).bool()
+        prompt = (before_labels & is_token).sum(1)
+        return prompt if self.config.mode == "original" else prompt.masked_fill(prompt == 0, labels.shape[1])
+
+    # ---- Hooks of transformers' generate() ----
+
+    def _expand_inputs_for_generation(self, expand_size: int = 1, is_encoder_decoder: bool = False,
+                                      input_ids: Tensor | None = None, **model_kwargs):
+        # The prompts are the contexts, as in training. An explicit None lets the generated tokens choose as well.
+        if "context_length" not in model_kwargs:
+            prompts = model_kwargs.get("inputs_embeds", input_ids)
+            mask = model_kwargs.get("attention_mask")
+            model_kwargs["context_length"] = prompts.shape[1] if mask is None else mask.sum(1)
+        return super()._expand_inputs_for_generation(expand_size, is_encoder_decoder, input_ids, **model_kwargs)
+
+    def _prepare_cache_for_generation(self, generation_config, model_kwargs, generation_mode, batch_size,
+                                      max_cache_length) -> None:
+        if generation_config.cache_implementation is not None:
+            raise ValueError("cache_implementation must be None, a GrootL model has one kind of cache, got "
+                             f"{generation_config.cache_implementation!r}")
+        if generation_config.use_cache and model_kwargs.get("cache_params") is None:
+            model_kwargs["cache_params"] = GrootLCache(self.config)
+
+    def prepare_inputs_for_generation(self, input_ids: Tensor, next_sequence_length: int | None = None,
+                                      cache_params: GrootLCache | None = None, **kwargs):
+        if cache_params is not None and cache_params.is_filled:
+            next_sequence_length = input_ids.shape[1] - cache_params.positions
+            if next_sequence_length < 1:
+                raise ValueError(f"input_ids must have tokens behind the {cache_params.positions} in the cache, got "
+                                 f"{input_ids.shape[1]} in all")
+        return super().prepare_inputs_for_generation(input_ids, next_sequence_length=next_sequence_length,
+                                                     cache_params=cache_params, **kwargs)
+
+
+AutoModel.register(GrootLConfig, GrootLModel)
+AutoModelForCausalLM.register(GrootLConfig, GrootLForCausalLM)
