@@ -17,8 +17,7 @@ from PIL import Image
 from timm import create_model
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
-from torchvision.io import write_png
-from torchvision.transforms.functional import normalize, pil_to_tensor, to_tensor
+from torchvision.transforms.functional import normalize, pil_to_tensor, to_pil_image, to_tensor
 from torchvision.utils import draw_bounding_boxes, draw_segmentation_masks
 from treescan import Tree, tree_scan
 
@@ -211,7 +210,7 @@ def draw_classes(picture: Tensor, probabilities: Tensor, names: Sequence[str], p
     figure = _figure(7, 3)
     left, right = figure.subplots(1, 2)
     _show(left, picture, "")
-    right.barh([names[i] for i in which], best, color="#4477aa")
+    right.barh([names[i] for i in which], best.tolist(), color="#4477aa")
     right.invert_yaxis()
     right.set_xlim(0, 1)
     right.set_xlabel("probability")
@@ -241,7 +240,7 @@ def draw_objects(picture: Tensor, found: dict[str, Tensor], names: Sequence[str]
         texts = [f"{names[label - 1]} {score:.2f}" for label, score in zip(labels, scores)]
         image = draw_bounding_boxes(image, factor * boxes, texts, colours, width=2, font=findfont("DejaVu Sans"), font_size=14,
                                     label_colors="white", label_background_colors=colours, fill_labels=True)
-    write_png(image, str(path))
+    to_pil_image(image).save(path)
 
 
 def draw_regions(picture: Tensor, labels: Tensor, names: Sequence[str], path: str | Path) -> None:

@@ -74,10 +74,9 @@ def test_affinity_is_the_product_along_the_path():
         edges = set(start) ^ set(up(vertex))
         expected = torch.stack([flat[:, edge] for edge in edges]).prod(0).mean() if edges else torch.ones(())
         torch.testing.assert_close(found.flatten()[vertex], expected)
-    torch.testing.assert_close(affinity(scan, 2, 1, fixed_tree("raster", 4, 5)),
-                               tree_scan(torch.zeros(1, 3, 4, 5).index_put_((torch.tensor(0), slice(None), torch.tensor(2),
-                                                                             torch.tensor(1)), torch.ones(())),
-                                         decay, fixed_tree("raster", 4, 5))[0].mean(0))
+    raster, impulse = fixed_tree("raster", 4, 5), torch.zeros(1, 3, 4, 5)
+    impulse[..., 2, 1] = 1
+    torch.testing.assert_close(affinity(scan, 2, 1, raster), tree_scan(impulse, decay, raster)[0].mean(0))
     with pytest.raises(ValueError, match="inside 4 rows and 5 columns, got row 4, column 0"):
         affinity(scan, 4, 0)
 
