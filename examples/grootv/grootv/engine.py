@@ -25,9 +25,11 @@ from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
 from .batches import BatchKeys, load, seed_everything, seed_step
+from .checkpoint import load_original
 from .config import Config, as_dict
 from .distributed import Place, accumulating, average, processes, replicate, shard, synchronise_batch_norm
 from .files import read_state, write_atomically
+from .model import GrootV
 
 # What may differ when a run goes on: where and how it computes, not what.
 MAY_CHANGE = {"data", "output", "resume", "checkpoint", "weights", "accumulate", "evaluation_batch_size", "compile", "parallel",
@@ -85,19 +87,36 @@ def evaluate(task: Task, config: Config) -> dict[str, float]:
         return _evaluate(task, model.to(place.device), config, place)
 
 
-def load_weights(model: nn.Module, config: Config) -> None:
-    """Loads what `config.checkpoint` holds into a model of `config`; ValueError where it belongs to another."""
-    state = read_state(config.checkpoint)
-    if "config" not in state:
-        raise ValueError(f"{config.checkpoint} is not a checkpoint of this package's training: it has no key 'config'")
-    if state["config"]["task"] != config.task:
-        raise ValueError(f"{config.checkpoint} is of a {state['config']['task']} run, but the task here is {config.task}")
+def load_weights(model: nn.Module, config: Config, *, start: bool = False) -> None:
+    """Loads what `config.checkpoint` holds, of a run here or the original's, into a model of `config`.
+
+    To `start` training, a classifier of other classes stays as it is initialised. ValueError where the file belongs to another
+    model or task, FileNotFoundError where there is none.
+    """
+    path = config.checkpoint
+    state = _own_checkpoint(path)
+    if state is None:
+        weights, trained = load_original(path).state_dict(), "an original GrootV"
+    elif state["config"]["task"] == config.task:
+        weights, trained = state[config.weights] or state["model"], f"model {state['config']['model']}"
+    else:
+        raise ValueError(f"{path} is of a {state['config']['task']} run, but the task here is {config.task}")
+    fresh = {}
+    if start and isinstance(model, GrootV) and len(weights.get("head.bias", ())) != model.num_classes:
+        fresh = {name: value for name, value in model.state_dict().items() if name.startswith("head.")}
     try:
-        model.load_state_dict(state[config.weights] or state["model"])
+        model.load_state_dict(weights | fresh)
     except RuntimeError as error:
-        raise ValueError(f"{config.checkpoint} holds the weights of another model: it was trained with model "
-                         f"{state['config']['model']}, here model is {config.model}; "
-                         f"{str(error).splitlines()[1].strip()}") from error
+        raise ValueError(f"{path} holds the weights of another model: it was trained as {trained}, and here model is "
+                         f"{config.model}; {str(error).splitlines()[1].strip()[:200]}") from error
+
+
+def _own_checkpoint(path: str) -> dict | None:
+    try:
+        state = read_state(path)
+    except ValueError:  # the original's hold more than tensors
+        return None
+    return state if {"config", "model", "step"} <= state.keys() else None
 
 
 def make_optimizer(model: nn.Module, config: Config) -> torch.optim.Optimizer:
@@ -155,7 +174,7 @@ class Run:
         seed_everything(config.seed)
         self.model = task.model()
         if state is None and config.checkpoint is not None:
-            load_weights(self.model, config)
+            load_weights(self.model, config, start=True)
         # Kernels in the memory order of the features, and so their gradients; FSDP2 knows but one order.
         memory = torch.channels_last if config.parallel == "ddp" else torch.preserve_format
         self.model = synchronise_batch_norm(self.model.to(place.device, memory_format=memory), place).train()
@@ -199,7 +218,7 @@ class Run:
                                  "new run a folder of its own")
         state = read_state(checkpoint) if self.config.resume and checkpoint.exists() else None
         if state is not None:
-            ours, theirs = as_dict(self.config), state.get("config", {})
+            ours, theirs = as_dict(self.config), state["config"]
             for key in sorted(set(ours) - MAY_CHANGE):
                 if theirs.get(key) != ours[key]:
                     raise ValueError(f"cannot resume {self.folder}: {key} was {theirs.get(key)} and is {ours[key]} now; a run "
