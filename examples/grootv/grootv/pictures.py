@@ -1,22 +1,33 @@
 """What a model's trees look like on a picture, how far one pixel's state reaches, and what the model says.
 
     python -m grootv.pictures photo.png --model grootv_tiny --checkpoint grootv_t.pth --pixel 120 80 -o pictures
+    python -m grootv.pictures photo.png --config runs/tiny/config.yaml --checkpoint runs/tiny/checkpoint.pt -o pictures
 """
 
 from __future__ import annotations
 
+import argparse
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
-from torch import Tensor
+from PIL import Image
+from timm import create_model
+from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
-from torchvision.io import write_png
+from torchvision.transforms.functional import normalize, pil_to_tensor, to_pil_image, to_tensor
 from torchvision.utils import draw_bounding_boxes, draw_segmentation_masks
 from treescan import Tree, tree_scan
 
-from .model import GrootV, fixed_tree
+from .checkpoint import load_original
+from .config import Config, load_config, task_class
+from .engine import load_weights
+from .files import read_picture
+from .images import MEAN, STD, fitting_size
+from .model import VARIANTS, GrootV, fixed_tree
+from .segmentation import predict
 
 
 class Scan(NamedTuple):
@@ -199,7 +210,7 @@ def draw_classes(picture: Tensor, probabilities: Tensor, names: Sequence[str], p
     figure = _figure(7, 3)
     left, right = figure.subplots(1, 2)
     _show(left, picture, "")
-    right.barh([names[i] for i in which], best, color="#4477aa")
+    right.barh([names[i] for i in which], best.tolist(), color="#4477aa")
     right.invert_yaxis()
     right.set_xlim(0, 1)
     right.set_xlabel("probability")
@@ -229,7 +240,7 @@ def draw_objects(picture: Tensor, found: dict[str, Tensor], names: Sequence[str]
         texts = [f"{names[label - 1]} {score:.2f}" for label, score in zip(labels, scores)]
         image = draw_bounding_boxes(image, factor * boxes, texts, colours, width=2, font=findfont("DejaVu Sans"), font_size=14,
                                     label_colors="white", label_background_colors=colours, fill_labels=True)
-    write_png(image, str(path))
+    to_pil_image(image).save(path)
 
 
 def draw_regions(picture: Tensor, labels: Tensor, names: Sequence[str], path: str | Path) -> None:
@@ -254,3 +265,102 @@ def draw_regions(picture: Tensor, labels: Tensor, names: Sequence[str], path: st
     right.legend(handles=[Patch(color=[part / 255 for part in colours[one]], label=names[one]) for one in present],
                  loc="upper left", bbox_to_anchor=(1, 1), fontsize=8)
     figure.savefig(path, dpi=110)
+
+
+def predict_and_draw(task: str, model: nn.Module, image: Image.Image, small: Tensor, config, names: list[str] | None,
+                     path: str | Path) -> None:
+    """What a task's model says about a picture, drawn.
+
+    Arguments:
+        task: "classification", "detection" or "segmentation".
+        model: that task's, in evaluation mode.
+        image: the picture.
+        small: (3, H, W) float in [0, 1], the picture in the size for classification.
+        config: the task's configuration; not needed for classification.
+        names: of the classes; numbers unless given.
+        path: the file to write.
+    """
+    def name(count: int, first: int = 0) -> list[str]:
+        if names is not None and len(names) != count:
+            raise ValueError(f"there must be a name for each of the model's {count} classes, got {len(names)}")
+        return names or [f"class {first + i}" for i in range(count)]
+
+    picture = to_tensor(image)
+    if task == "classification":
+        probabilities = model(normalize(small, MEAN, STD)[None]).softmax(1)[0]
+        draw_classes(small, probabilities, name(len(probabilities)), path)
+    elif task == "detection":
+        draw_objects(picture, model([picture])[0], name(config.classes, 1), path)
+    else:
+        probabilities = predict(model, pil_to_tensor(image), config.shortest, config.longest)
+        draw_regions(picture, probabilities.argmax(0), name(len(probabilities)), path)
+
+
+def _load(options: argparse.Namespace) -> tuple[str, nn.Module, Config | None, int]:
+    """Task, model, configuration, and the length of the shorter side that the model is used with."""
+    if options.config is None:
+        if options.checkpoint is None:
+            torch.manual_seed(0)
+            return "classification", create_model(options.model or "grootv_tiny"), None, 224
+        model = load_original(options.checkpoint)
+        if options.model is not None:  # whatever the file holds, it must be that model
+            load_original(options.checkpoint, create_model(options.model, num_classes=model.num_classes))
+        return "classification", model, None, 224
+    config = load_config(options.config, [f"checkpoint={options.checkpoint}"])
+    model = task_class(config.task)(config).model()
+    load_weights(model, config)
+    size = config.picture_size if config.task == "classification" else config.shortest
+    return config.task, model, config, size if isinstance(size, int) else max(size)
+
+
+@torch.inference_mode()
+def _draw_all(options: argparse.Namespace) -> None:
+    image = read_picture(options.picture)
+    names = None if options.names is None else Path(options.names).read_text(encoding="utf-8").splitlines()
+    task, model, config, size = _load(options)
+    model.eval()
+    height, width = fitting_size((image.height, image.width), options.size or size, float("inf"), options.picture)
+    small = to_tensor(image.resize((width, height), Image.Resampling.BICUBIC))
+    row, column = options.pixel or (image.height // 2, image.width // 2)
+    if not (0 <= row < image.height and 0 <= column < image.width):
+        raise ValueError(f"--pixel must lie inside the picture's {image.height} rows and {image.width} columns, got row {row}, "
+                         f"column {column}")
+    row, column = row * height // image.height, column * width // image.width
+    folder = Path(options.output)
+    folder.mkdir(parents=True, exist_ok=True)
+    backbone = next(module for module in model.modules() if isinstance(module, GrootV))
+    scans = record_scans(backbone, normalize(small, MEAN, STD)[None], options.block)
+    draw_affinity(small, scans, row, column, folder / "affinity.png")
+    draw_trees(small, scans, row, column, folder / "trees.png")
+    if options.checkpoint is None:
+        print(f"{folder}/affinity.png and trees.png are of random weights: name a --checkpoint for a trained network's and for "
+              "what it predicts")
+        return
+    predict_and_draw(task, model, image, small, config, names, folder / "prediction.png")
+    print(f"{folder}/affinity.png, trees.png and prediction.png")
+
+
+def main(arguments: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(prog="python -m grootv.pictures", description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("picture")
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument("--model", choices=list(VARIANTS), help="a published classifier (default: the checkpoint's)")
+    which.add_argument("--config", help="a training run's config.yaml, of any task")
+    parser.add_argument("--checkpoint", help="the original's or a run's; without it the weights are random")
+    parser.add_argument("--names", help="a file with the name of a class in each line")
+    parser.add_argument("--pixel", type=int, nargs=2, metavar=("ROW", "COLUMN"), help="of the picture (default: its middle)")
+    parser.add_argument("--size", type=int, help="the shorter side that the picture is scaled to for the trees and the classifier")
+    parser.add_argument("--block", type=int, default=-1, help="which block of each stage, from 0 (default: the last)")
+    parser.add_argument("-o", "--output", default="pictures", help="the folder to write to (default %(default)s)")
+    options = parser.parse_args(arguments)
+    if options.config is not None and options.checkpoint is None:
+        parser.error("--config needs a --checkpoint")
+    try:
+        _draw_all(options)
+    except (ValueError, FileNotFoundError) as error:
+        sys.exit(f"error: {error}")
+
+
+if __name__ == "__main__":
+    main()
