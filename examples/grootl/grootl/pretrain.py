@@ -36,8 +36,8 @@ class Pretraining:
 
     vocab_size: int = 2048
     hidden_size: int = 128
-    num_hidden_layers: int = 4
-    state_size: int = 16
+    num_hidden_layers: int = 3
+    state_size: int = 8
     steps: int = 1000
     batch_size: int = 8
     length: int = 128
