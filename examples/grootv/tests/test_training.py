@@ -207,7 +207,7 @@ def test_a_broken_picture_in_a_worker_stops_the_command_with_one_line(tmp_path):
     broken = data / "train" / "digit3" / "002.png"
     Image.fromarray(np.random.default_rng(0).integers(0, 255, (90, 90, 3), np.uint8)).save(broken)
     broken.write_bytes(broken.read_bytes()[:9000])
-    config = configuration(data, tmp_path / "run", epochs=1, workers=1)
+    config = configuration(data, tmp_path / "run", epochs=1, batch_size=20, workers=1)
     OmegaConf.save(OmegaConf.structured(config), tmp_path / "config.yaml")
     ran = run("train", tmp_path / "config.yaml")
     assert ran.returncode == 1
@@ -217,7 +217,7 @@ def test_a_broken_picture_in_a_worker_stops_the_command_with_one_line(tmp_path):
 
 @pytest.mark.parametrize("changes, message", [
     (dict(data=None), "data is missing: give data="),
-    (dict(data="/nowhere"), "there is no folder /nowhere/val"),
+    (dict(data="/nowhere"), "there is no folder /nowhere/train"),
     (dict(output=None), "output is missing"),
     (dict(epochs=None), "either epochs or iterations, got epochs None and iterations None"),
     (dict(iterations=3), "either epochs or iterations, got epochs 2 and iterations 3"),
@@ -234,7 +234,7 @@ def test_a_broken_picture_in_a_worker_stops_the_command_with_one_line(tmp_path):
     (dict(checkpoint="/nowhere.pt"), "there is no checkpoint /nowhere.pt"),
 ])
 def test_wrong_settings(digits, tmp_path, changes, message):
-    config = configuration(digits, tmp_path / "run", **dict(epochs=2) | changes)
+    config = replace(configuration(digits, tmp_path / "run"), **changes)
     with pytest.raises((ValueError, FileNotFoundError), match=message):
         train(Classification(config), config)
 
