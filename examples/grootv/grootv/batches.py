@@ -10,6 +10,7 @@ import numpy as np
 import torch
 import torch.distributed as dist
 from torch.utils.data import DataLoader, Dataset
+from tqdm import tqdm
 
 from .config import Config
 
@@ -142,4 +143,6 @@ def evaluation_batches(data: Dataset, config: Config, collate: Callable) -> Iter
     batches = [places[i:i + size] for i in range(0, len(places), size)]
     keys = [[(0, min(place, len(data) - 1)) for place in batch] for batch in batches]
     counts = [sum(place < len(data) for place in batch) for batch in batches]
-    yield from zip(load(data, keys, collate, config), counts)
+    shown = tqdm(zip(load(data, keys, collate, config), counts), "evaluation", len(keys), leave=False, dynamic_ncols=True,
+                 disable=True if rank else None)
+    yield from shown

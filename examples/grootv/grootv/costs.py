@@ -74,8 +74,10 @@ _NORMS = {torch.ops.aten.native_layer_norm: lambda x_shape, *_, **__: 2 * 5 * pr
           torch.ops.aten.native_batch_norm: lambda x_shape, *_, **__: 2 * 2 * prod(x_shape)}
 
 
-def count_macs(model: GrootV, size: int | tuple[int, int] = 224) -> dict[str, int]:
+def count_macs(model: nn.Module, size: int | tuple[int, int] = 224) -> dict[str, int]:
     """Multiply-adds of a picture's forward pass, by operator, and their "total". Nothing is computed for it.
+
+    The model takes pictures (1, 3, H, W), or of as many channels as its `in_chans` says.
 
     Products and convolutions count their multiply-adds, scans and trees those of `scan_macs` and `edge_weight_macs`, norms
     what fvcore counts; elementwise operations don't count.
@@ -85,7 +87,7 @@ def count_macs(model: GrootV, size: int | tuple[int, int] = 224) -> dict[str, in
     """
     height, width = (size, size) if isinstance(size, int) else size
     ghost = {name: tensor.to("meta") for name, tensor in (*model.named_parameters(), *model.named_buffers())}
-    picture = torch.empty(1, model.in_chans, height, width, device="meta")
+    picture = torch.empty(1, getattr(model, "in_chans", 3), height, width, device="meta")
     with FlopCounterMode(display=False, custom_mapping=_NORMS) as counter, torch.no_grad():
         torch.func.functional_call(model, ghost, (picture,))
     counts = {str(op).removeprefix("aten."): flops // 2 for op, flops in counter.get_flop_counts()["Global"].items()}

@@ -51,6 +51,15 @@ def average(values: Tensor) -> Tensor:
     return values
 
 
+def gather(items: list) -> list:
+    """The lists of all processes in one, in each of them."""
+    if not dist.is_initialized():
+        return items
+    parts = [None] * dist.get_world_size()
+    dist.all_gather_object(parts, items)
+    return [item for part in parts for item in part]
+
+
 class _Sum(torch.autograd.Function):
     """Over the processes; so is its gradient, since each process's loss depends on the sum."""
 

@@ -7,8 +7,8 @@ import torch
 from PIL import Image
 
 
-def read_picture(path: str | os.PathLike, mode: str = "RGB") -> Image.Image:
-    """The picture in a file, decoded, in Pillow's colour `mode`.
+def read_picture(path: str | os.PathLike, mode: str | None = "RGB") -> Image.Image:
+    """The picture in a file, decoded, in Pillow's colour `mode`; None for the file's own.
 
     Raises ValueError that names the file where it is no picture or a broken one, FileNotFoundError where there is none.
     """
@@ -16,7 +16,7 @@ def read_picture(path: str | os.PathLike, mode: str = "RGB") -> Image.Image:
         raise FileNotFoundError(f"there is no picture {path}")
     try:
         with Image.open(path) as picture:
-            return picture.convert(mode)
+            return picture.convert(mode) if mode else picture.copy()
     except Exception as error:  # Pillow's decoders raise whatever they come across
         reason = "it is not in a known format" if isinstance(error, Image.UnidentifiedImageError) else str(error)
         raise ValueError(f"cannot read the picture {path}: {reason}") from error
