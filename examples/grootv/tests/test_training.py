@@ -285,7 +285,7 @@ def test_checkpoints_of_something_else(trained, tmp_path):
 def test_commands_end_with_one_line(digits, tmp_path):
     (tmp_path / "config.yaml").write_text("task: classification\nepochs: 1\n")
     ran = run("train", tmp_path / "config.yaml", "data=/nowhere", f"output={tmp_path / 'run'}", "device=cpu")
-    assert (ran.returncode, ran.stderr.strip().splitlines()[-1]) == (1, "error: there is no folder /nowhere/val: expected "
+    assert (ran.returncode, ran.stderr.strip().splitlines()[-1]) == (1, "error: there is no folder /nowhere/train: expected "
                                                                      "/nowhere/train/CLASS/*.jpg and /nowhere/val/CLASS/*.jpg")
     assert "Traceback" not in ran.stderr and not (tmp_path / "run").exists()
 
