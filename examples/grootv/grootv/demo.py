@@ -47,7 +47,7 @@ ROWS = {  # what the runs differ in; their parameters have the same shapes
 }
 DENSE_ROWS = ("tree", "raster", "none")
 DENSE_CLASSES = ("trouser", "bag", "ankle-boot")
-BATCH = 8
+BATCH = 4
 DOCS = Path(__file__).resolve().parents[3] / "docs"
 
 
@@ -89,7 +89,7 @@ def write_data(folder: Path, plan: Plan, source: Path | None) -> None:
             place = folder / "classification" / split / f"{label}-{composites.CLOTHES[label]}"
             place.mkdir(parents=True, exist_ok=True)
             Image.fromarray(picture).save(place / f"{index:05}.png")
-    shared = dict(source="fashion-mnist", classes=DENSE_CLASSES, most=2, val_count=plan.evaluated, data=source)
+    shared = dict(source="fashion-mnist", classes=DENSE_CLASSES, most=2, scale=(0.4, 0.8), val_count=plan.evaluated, data=source)
     composites.write_coco(folder / "detection", plan.composites, **shared)
     composites.write_ade(folder / "segmentation", plan.composites, **shared)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from grootv import demo, report
+from grootv import demo, pictures, report
 from grootv.composites import CLOTHES, Composites
 
 PLAN = demo.Plan(dict(channels=8, depths=[1, 1, 1, 1]), seeds=1, pictures=64, epochs=1, composites=8, iterations=1, heads=8,
@@ -41,6 +41,16 @@ def test_one_chain_of_runs(clothes, tmp_path):
     assert [(one["task"], one["row"], one["seed"]) for one in finished] == [
         (task, "tree", 0) for task in ("classification", "detection", "segmentation")]
     assert all(0 <= one["results"][measure] <= 1 for one, measure in zip(finished, ("top1", "box/AP50", "mIoU")))
+    photograph = next((tmp_path / "detection" / "val2017").iterdir())
+    for task in ("classification", "detection", "segmentation"):
+        run = tmp_path / "runs" / f"{task}-tree-0"
+        pictures.main([str(photograph), "--config", str(run / "config.yaml"), "--checkpoint", str(run / "checkpoint.pt"),
+                       "-o", str(tmp_path / task / "drawn")])
+        assert {path.name for path in (tmp_path / task / "drawn").iterdir()} == {"affinity.png", "trees.png", "prediction.png"}
+    with pytest.raises(SystemExit) as stopped:  # of one task, a checkpoint of another
+        pictures.main([str(photograph), "--config", str(run / "config.yaml"), "--checkpoint",
+                       str(tmp_path / "runs" / "detection-tree-0" / "checkpoint.pt")])
+    assert "is of a detection run, but the task here is segmentation" in str(stopped.value)
     demo.draw(PLAN, tmp_path, tmp_path / "drawn")
     assert {path.name for path in (tmp_path / "drawn").iterdir()} == {"objects.png", "regions.png", "affinity.png", "trees.png"}
 
