@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import torch
 from torch import Tensor, nn
@@ -16,14 +17,33 @@ ENTRIES = ("model", "state_dict", "module", "model_ema", "state_dict_ema", "ema"
 _WRAPPERS = re.compile(r"^(module\.|_orig_mod\.)+")
 
 
-class _Inert(dict):
-    """Stands in for whatever a checkpoint holds beside tensors, so that nothing of it is executed."""
+# All that a file may name and have: what puts tensors together again.
+_REBUILDING = {("collections", "OrderedDict"), ("torch._utils", "_rebuild_tensor"), ("torch._utils", "_rebuild_tensor_v2"),
+               ("torch._utils", "_rebuild_parameter"), ("torch", "Size"), ("torch", "device")}
+
+
+class _Inert:
+    """Stands in for whatever else a file holds, such as its trainer's configuration: it takes any data and does nothing."""
 
     def __init__(self, *arguments, **options):
-        super().__init__()
-
-    def __setstate__(self, state):
         pass
+
+    def _ignore(self, *arguments):
+        pass
+
+    __setstate__ = __setitem__ = append = extend = add = _ignore
+
+
+class _DataUnpickler(pickle.Unpickler):
+    def find_class(self, module: str, name: str):
+        is_type = module in ("torch", "torch.storage") and (
+            name.endswith("Storage") or isinstance(getattr(torch, name, None), torch.dtype))
+        return super().find_class(module, name) if is_type or (module, name) in _REBUILDING else _Inert
+
+
+# What torch.load takes as a pickle module. Its own weights_only refuses files with anything but tensors in them.
+_DATA_PICKLE = SimpleNamespace(__name__="data", Unpickler=_DataUnpickler,
+                               load=lambda file, **options: _DataUnpickler(file, **options).load())
 
 
 def load_original(path: str | Path, model: nn.Module | None = None, *, entry: str | None = None) -> GrootV:
@@ -81,10 +101,8 @@ def _weights(path: Path, entry: str | None) -> dict[str, Tensor]:
     if not path.is_file():
         raise ValueError(f"path must be a file, got the folder {path}")
     try:
-        inert = [(_Inert, name) for name in torch.serialization.get_unsafe_globals_in_checkpoint(path)]
-        with torch.serialization.safe_globals(inert):
-            content = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, ValueError, EOFError, KeyError, pickle.UnpicklingError) as error:
+        content = torch.load(path, map_location="cpu", pickle_module=_DATA_PICKLE, weights_only=False)
+    except Exception as error:  # a damaged pickle raises anything
         raise ValueError(f"{path} isn't a checkpoint that torch can read, or it is damaged: "
                          f"{str(error).splitlines()[0] if str(error) else type(error).__name__}") from error
     if not isinstance(content, dict):

@@ -41,7 +41,7 @@ def fixed_tree(topology: str, height: int, width: int, device: torch.device | No
     >>> fixed_tree("snake", 2, 3).parent
     tensor([[0, 0, 1, 4, 5, 2]], dtype=torch.int32)
     """
-    vertex = torch.arange(height * width, device=device)
+    vertex = torch.arange(height * width, dtype=torch.int32, device=device)
     if topology == "none":
         return Tree.from_parents(vertex[None], forest=True)
     before = (vertex - 1).clamp(min=0)

@@ -7,7 +7,10 @@ import numpy as np
 import pytest
 import torch
 
+import treescan
 from grootv import GrootV
+from grootv.model import Mixer
+from treescan.nn import tree_scanning
 
 DATA = Path(__file__).parent / "data"
 
@@ -78,3 +81,38 @@ def test_network(path):
         for i, stage in enumerate(stages):
             assert_close(stage.permute(0, 2, 3, 1), vectors[f"seq_out/{i}"], 5e-6)
         assert_close(model.forward_head(stages[-1], pre_logits=True), vectors["features"], 5e-6)
+
+
+@files("tree_ssm")
+def test_core(path):
+    """The module that is in the network's blocks, by itself."""
+    vectors = Vectors(path)
+    module = Mixer(**json.loads(str(vectors.arrays["config"])))
+    module.load_state_dict(vectors.under("param/"))
+    x = vectors["x"].requires_grad_()
+    y, tree = module(x)
+    assert pairs_of(tree) == vectors["tree_pairs/0"].tolist()
+    assert_close(y, vectors["y"], 1e-5)
+    y.backward(vectors["grad_y"])
+    assert_close(x.grad, vectors["grad_x"], 1e-4)
+    for name, parameter in module.named_parameters():
+        assert_close(parameter.grad, vectors[f"grad/{name}"], 1e-4)
+
+
+@files("tree_scanning")
+def test_scanning(path):
+    vectors = Vectors(path)
+    inputs = {name: vectors[name].requires_grad_()
+              for name in ("x", "x_proj_weight", "dt_projs_weight", "dt_projs_bias", "A_logs", "Ds")}
+    norms = {name: torch.nn.LayerNorm(vectors["x"].shape[1]) for name in ("out_norm", "h_norm")}
+    for name, norm in norms.items():
+        for part in ("weight", "bias"):
+            key, = (key for key in (f"{name}.{part}", f"{name}_{part}") if key in vectors.arrays)
+            getattr(norm, part).data = vectors[key]
+            inputs[key] = getattr(norm, part)
+    assert pairs_of(treescan.build_tree(vectors["x"])) == vectors["tree_pairs/0"].tolist()
+    y = tree_scanning(**{name: value for name, value in inputs.items() if "norm" not in name}, **norms)
+    assert_close(y, vectors["y"], 1e-5)
+    y.backward(vectors["grad_y"])
+    for name, value in inputs.items():
+        assert_close(value.grad, vectors[f"grad/{name}"], 1e-4)

@@ -327,14 +327,12 @@ def test_timm_groups_and_decay():
 
 def test_compilation():
     torch._dynamo.reset()
-    model = small(trees="stage")
-    compiled = torch.compile(model, fullgraph=True, dynamic=True, backend="aot_eager")
-    for size in ((40, 64), (71, 33)):
-        x = picture(*size)
-        wanted = gradients(model, x)
-        found = gradients(compiled, x)
-        for name, gradient in wanted.items():
-            torch.testing.assert_close(found["_orig_mod." + name], gradient)
+    model = small(depths=(1,), trees="stage")
+    compiled = torch.compile(model, fullgraph=True, backend="aot_eager")
+    x = picture(33, 36)
+    wanted = gradients(model, x)
+    for name, gradient in gradients(compiled, x).items():
+        torch.testing.assert_close(gradient, wanted[name.removeprefix("_orig_mod.")])
 
 
 @pytest.mark.skipif(not shutil.which("c++"), reason="inductor needs a C++ compiler")
