@@ -92,8 +92,8 @@ def count_macs(model: nn.Module, size: int | tuple[int, int] = 224) -> dict[str,
     """
     height, width = (size, size) if isinstance(size, int) else size
     ghost = {name: tensor.to("meta") for name, tensor in (*model.named_parameters(), *model.named_buffers())}
-    channels = getattr(model, "in_chans", 3)
-    pictures = torch.empty(2, channels, height, width, device="meta")  # two, as a BatchNorm in training wants
+    # Two, as a BatchNorm in training wants.
+    pictures = torch.empty(2, getattr(model, "in_chans", 3), height, width, device="meta")
     with FlopCounterMode(display=False, custom_mapping=_NORMS) as counter, torch.no_grad():
         torch.func.functional_call(model, ghost, (pictures,))
     counts = {str(op).removeprefix("aten."): flops // 4 for op, flops in counter.get_flop_counts()["Global"].items()}
