@@ -210,8 +210,8 @@ def machine() -> dict[str, str]:
     return {
         "processor": f"{processor}, {cores()} in use",
         "system": f"{platform.system()} {platform.machine()}, Python {platform.python_version()}",
-        "versions": ", ".join(f"{name} {version(name)}" for name in ("grootv", "treescan", "torch", "torchvision", "timm",
-                                                                     "transformers", "torchmetrics", "pycocotools")),
+        "versions": ", ".join(f"{name} {version(name)}" for name in ("treescan", "torch", "torchvision", "timm", "transformers",
+                                                                     "torchmetrics", "pycocotools")),
     }
 
 
