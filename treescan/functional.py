@@ -86,7 +86,7 @@ def _check_cost(graph: Graph, cost: Tensor) -> Tensor:
     _check_floats("cost", cost)
     if cost.ndim != 2 or cost.shape[1] != graph.num_edges:
         raise ValueError(f"cost must have shape (B, {graph.num_edges}) for {graph}, got {_shape(cost)}")
-    return cost.detach().to(torch.float32)
+    return cost if cost.dtype == torch.float32 and not cost.requires_grad else cost.detach().to(torch.float32)
 
 
 def edge_weights(features: Tensor, graph: Graph, metric: str = "cosine", *, exp: bool = False) -> Tensor:

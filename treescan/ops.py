@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 from torch._functorch.utils import enable_single_level_autograd_function
 from torch.autograd import forward_ad
+from torch.autograd.function import _SingleLevelFunction
 
 from ._native import _C
 from .graph import Graph
@@ -170,7 +171,7 @@ def _differentiable_backward(grad, x, weights, parent, order, direction):
     return grad_x, edges.without_root(grad_weights)
 
 
-class _Scan(torch.autograd.Function):
+class _Scan(_SingleLevelFunction):
     @staticmethod
     def forward(ctx, x, weights, parent, order, direction):
         ctx.direction = direction
@@ -233,7 +234,7 @@ def _scan_autograd(x, weights, parent, order, direction):
     if _is_differentiated(x, weights):
         # The dispatcher calls this once for each level of torch.func's transforms, so each time for that level alone.
         with enable_single_level_autograd_function():
-            return super(torch.autograd.Function, _Scan).apply(x, weights, parent, order, direction)
+            return _Scan.apply(x, weights, parent, order, direction)
     with torch._C._AutoDispatchBelowAutograd():
         return scan(x, weights, parent, order, direction)
 

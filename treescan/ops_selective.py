@@ -8,6 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 from torch._functorch.utils import enable_single_level_autograd_function
+from torch.autograd.function import _SingleLevelFunction
 
 from . import ops
 from ._native import _C
@@ -51,7 +52,7 @@ selective_scan_backward = ops._define(
     _new_gradients, _fill_gradients, differentiable=True)
 
 
-class _SelectiveScan(torch.autograd.Function):
+class _SelectiveScan(_SingleLevelFunction):
     @staticmethod
     def forward(ctx, *arguments):
         ctx.options = arguments[_NUM_TENSORS + 2:]
@@ -75,7 +76,7 @@ class _SelectiveScan(torch.autograd.Function):
                            "weights exp(delta A) and inputs delta B u, which has both")
 
 
-class _SelectiveScanBackward(torch.autograd.Function):
+class _SelectiveScanBackward(_SingleLevelFunction):
     @staticmethod
     def forward(ctx, *arguments):
         with torch.enable_grad(), torch.autograd.forward_ad._set_fwd_grad_enabled(True), torch._C._AutoDispatchBelowAutograd():
@@ -93,7 +94,7 @@ def _autograd(op, function):
     def rule(*arguments):
         if ops._is_differentiated(*(argument for argument in arguments if isinstance(argument, Tensor))):
             with enable_single_level_autograd_function():
-                return super(torch.autograd.Function, function).apply(*arguments)
+                return function.apply(*arguments)
         with torch._C._AutoDispatchBelowAutograd():
             return op(*arguments)
 

@@ -117,7 +117,6 @@ def causal_tree(features: Tensor | Sequence[Tensor], window: int = 3, metric: st
     if length > 1:
         # The candidates of each token, the earliest first, since of equal costs the lower edge index counts. The graph
         # lists the edges of token s to s+1 ... s+window behind those of the tokens before it.
-        window = min(window, length - 1)
         back = torch.arange(window, 0, -1, device=like.device)
         candidate = token[:, None] - back
         ahead = (length - 1 - token).clamp(max=window)
