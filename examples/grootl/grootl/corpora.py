@@ -190,7 +190,7 @@ def choices(synsets: Iterable[Synset], instructed: bool = False, count: int = 4,
     `passages`, or, if `instructed`, an instruction as in `instruction_pairs`.
 
     Returns {"question": str, "choices": [str, ...], "answer": int} for each synset. Raises ValueError for a count below 2,
-    and where a kind has fewer than `count` definitions.
+    and where a kind has too few definitions.
     """
     if count < 2:
         raise ValueError(f"count must be at least 2 definitions to choose from, got {count}")
@@ -203,12 +203,13 @@ def choices(synsets: Iterable[Synset], instructed: bool = False, count: int = 4,
         of_word = defaultdict(set)
         for synset in of_kind:
             of_word[synset.word.casefold()].add(synset.definition)
-        if len(definitions) < count:
-            raise ValueError(f"there must be at least {count} {kind}s with definitions to choose from, got {len(definitions)}")
         for synset in of_kind:
             true = of_word[synset.word.casefold()]
-            false = [text for text in generator.sample(definitions, min(len(definitions), count - 1 + len(true)))
-                     if text not in true][:count - 1]
+            others = len(definitions) - len(true)
+            if others < count - 1:
+                raise ValueError(f"there must be at least {count - 1} definitions of {kind}s other than {synset.word!r} to "
+                                 f"choose from, got {others}")
+            false = [text for text in generator.sample(definitions, count - 1 + len(true)) if text not in true][:count - 1]
             answer = generator.randrange(count)
             question, gap = (format_prompt(definition_request(synset)), "") if instructed else (_name(synset), " ")
             texts = [*false[:answer], synset.definition, *false[answer:]]

@@ -143,8 +143,22 @@ def _run(results: dict) -> str:
 
 def _speed(path: Path) -> str:
     if not path.is_file():
-        return "Not run here: `python -m grootl.bench` wasn't, so there is nothing to show."
-    raise NotImplementedError
+        return "`python -m grootl.bench` was not run here."
+    results = _read(path, "machine", "python -m grootl.bench")
+    blocks = []
+    for part in (part for name, part in results.items() if name != "machine"):
+        if "megabytes" in part:
+            sizes = list(next(iter(part["megabytes"].values())))
+            lines = [[name, *(f"{row[size]:,.1f}" for size in sizes)] for name, row in part["megabytes"].items()]
+            table = _table(["", *(f"MB, state size {size}" for size in sizes)], lines)
+        else:
+            faster = part.get("times_faster", {})
+            header = ["", "seconds", "times faster than transformers"][:3 if faster else 2]
+            table = _table(header, [[name, f"{min(times):,.2f}", f"{faster[name]:,.1f}" if name in faster else ""][:len(header)]
+                                    for name, times in part["seconds"].items()])
+        blocks.append(f"{part['what'][0].upper()}{part['what'][1:]}:\n\n{table}")
+    machine = ", ".join(f"{name} {value}" for name, value in results["machine"].items())
+    return "\n\n".join([*blocks, f"Measured on: {machine}."])
 
 
 def _plot(results: dict, path: Path) -> None:
