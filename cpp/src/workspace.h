@@ -12,6 +12,12 @@
 
 namespace treescan {
 
+// The size of a by b pieces.
+inline int64_t times(int64_t a, int64_t b) {
+  if (a > 0 && b > INT64_MAX / a) fail(TREESCAN_TOO_LARGE, "workspace: ", a, " times ", b, " overflows");
+  return a * b;
+}
+
 // Hands out aligned pieces of a block. Over no block it only adds up what would be needed, so one layout function
 // serves both the measuring and the carving.
 class Carver {

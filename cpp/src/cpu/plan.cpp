@@ -4,6 +4,7 @@
 
 #include "cpu/prefetch.h"
 #include "cpu/tree_order.h"
+#include "parallel.h"
 
 namespace treescan {
 
@@ -86,8 +87,7 @@ bool plan_quickly(const Item &item, int32_t *position, PlannedForest &plan) {
   return canonical;
 }
 
-}  // namespace
-
+// Checks one item's forest and writes it by positions. `position` is scratch for V numbers.
 void make_plan(const treescan_tensor &parent_view, const treescan_tensor &order_view, int64_t item, int32_t *position,
                PlannedForest &plan) {
   const int64_t vertices = parent_view.sizes[1];
@@ -137,6 +137,31 @@ void make_plan(const treescan_tensor &parent_view, const treescan_tensor &order_
     position[v] = static_cast<int32_t>(i);
   }
   if (!canonical) order_canonically(parent, parent_stride, item, vertices, position, plan);
+}
+
+}  // namespace
+
+Plans::Plans(Carver &carver, const treescan_tensor &parent, const treescan_tensor &order)
+    : trees_(std::max(parent.sizes[0], order.sizes[0])),
+      vertices_(parent.sizes[1]),
+      workers_(num_workers(trees_)),
+      forests_(carver.take<PlannedForest>(trees_)),
+      steps_(carver.take<Step>(times(trees_, vertices_))),
+      positions_(carver.take<int32_t>(times(workers_, vertices_))) {}
+
+int64_t Plans::make(const treescan_tensor &parent, const treescan_tensor &order) {
+  for_each_task(workers_, trees_, [&](int64_t worker, int64_t tree) {
+    forests_[tree].steps = steps_ + tree * vertices_;
+    make_plan(parent, order, tree, positions_ + worker * vertices_, forests_[tree]);
+  });
+  int64_t ring = 1;
+  for (int64_t tree = 0; tree < trees_; ++tree) ring = std::max(ring, forests_[tree].ring);
+  return ring;
+}
+
+Plan Plans::plan(int64_t item, int64_t ring, int64_t row_bytes, bool far) const {
+  const PlannedForest &forest = forests_[trees_ == 1 ? 0 : item];
+  return {forest.steps, forest.num_roots, forest.num_planted, vertices_, ring, row_bytes, far};
 }
 
 }  // namespace treescan

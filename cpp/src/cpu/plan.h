@@ -4,6 +4,7 @@
 #include <cstdint>
 
 #include "treescan/treescan.h"
+#include "workspace.h"
 
 namespace treescan {
 
@@ -34,8 +35,21 @@ struct PlannedForest {
   int64_t num_roots, num_planted, ring;
 };
 
-// Checks one item's forest and writes it by positions. `position` is scratch for V numbers.
-void make_plan(const treescan_tensor &parent, const treescan_tensor &order, int64_t item, int32_t *position,
-               PlannedForest &plan);
+// The plans of a call: one for each item, or one for all.
+class Plans {
+ public:
+  Plans(Carver &carver, const treescan_tensor &parent, const treescan_tensor &order);
+
+  // Checks the forests and writes them by positions. Returns the longest ring.
+  int64_t make(const treescan_tensor &parent, const treescan_tensor &order);
+
+  Plan plan(int64_t item, int64_t ring, int64_t row_bytes, bool far) const;
+
+ private:
+  int64_t trees_, vertices_, workers_;
+  PlannedForest *forests_;
+  Step *steps_;
+  int32_t *positions_;  // scratch, V numbers for each worker
+};
 
 }  // namespace treescan

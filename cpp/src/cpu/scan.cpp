@@ -171,40 +171,25 @@ constexpr int64_t few_vertices = 512;
 template <class Body>
 void for_each_tile(const treescan_tensor &parent, const treescan_tensor &order, const treescan_tensor &x,
                    const Tiling &tiling, treescan_workspace *workspace, Body &&body) {
-  const int64_t vertices = tiling.vertices;
   const int64_t batch = x.sizes[0];
-  const int64_t trees = std::max(parent.sizes[0], order.sizes[0]);
-  const int64_t plan_workers = num_workers(trees), most_workers = num_workers(batch * tiling.num_tiles(tiling.narrowest));
+  const int64_t most_workers = num_workers(batch * tiling.num_tiles(tiling.narrowest));
   struct Pieces {
-    PlannedForest *plans;
-    Step *steps;
-    int32_t *position;
+    Plans plans;
     char *rings, *buffers;
   };
   const auto layout = [&](Carver &carver) {
-    Pieces pieces;
-    pieces.plans = carver.take<PlannedForest>(trees);
-    pieces.steps = carver.take<Step>(trees * vertices);
-    pieces.position = carver.take<int32_t>(plan_workers * vertices);
-    pieces.rings = carver.take<char>(most_workers * tiling.num_rings() * tiling.ring_bytes());
-    pieces.buffers = carver.take<char>(most_workers * tiling.buffer_bytes());
-    return pieces;
+    const Plans plans(carver, parent, order);
+    char *const rings = carver.take<char>(most_workers * tiling.num_rings() * tiling.ring_bytes());
+    return Pieces{plans, rings, carver.take<char>(most_workers * tiling.buffer_bytes())};
   };
   with_scratch(workspace, layout, [&](Carver &carver) {
-    const Pieces pieces = layout(carver);
-    for_each_task(plan_workers, trees, [&](int64_t worker, int64_t tree) {
-      pieces.plans[tree].steps = pieces.steps + tree * vertices;
-      make_plan(parent, order, tree, pieces.position + worker * vertices, pieces.plans[tree]);
-    });
-    int64_t ring = 1;
-    for (int64_t tree = 0; tree < trees; ++tree) ring = std::max(ring, pieces.plans[tree].ring);
+    Pieces pieces = layout(carver);
+    const int64_t ring = pieces.plans.make(parent, order);
     const int64_t width = tiling.width_for(ring), tiles = tiling.num_tiles(width);
     for_each_task(num_workers(batch * tiles), batch * tiles, [&](int64_t worker, int64_t task) {
       const int64_t item = task / tiles;
       const Tiling::Cut cut = tiling.cut(width, task % tiles);
-      const PlannedForest &forest = pieces.plans[trees == 1 ? 0 : item];
-      const Plan plan{forest.steps, forest.num_roots, forest.num_planted,      vertices,
-                      forest.ring,  cut.width,        vertices > few_vertices};
+      const Plan plan = pieces.plans.plan(item, ring, cut.width, tiling.vertices > few_vertices);
       body(Task{tiling, plan, item, cut.first / tiling.element, tiling.channels(cut),
                 pieces.rings + worker * tiling.num_rings() * tiling.ring_bytes(),
                 pieces.buffers + worker * tiling.buffer_bytes()});

@@ -22,11 +22,6 @@ namespace {
 
 constexpr int64_t row_bytes = selective_row_bytes;
 
-int64_t times(int64_t a, int64_t b) {
-  if (a > 0 && b > INT64_MAX / a) fail(TREESCAN_TOO_LARGE, "workspace: ", a, " times ", b, " overflows");
-  return a * b;
-}
-
 int64_t power_of_two_from(int64_t count) {
   int64_t power = 1;
   while (power < count) power *= 2;
@@ -196,41 +191,29 @@ struct Task {
 template <class Start, class Body, class Finish>
 void for_each_tile(const treescan_tensor &parent, const treescan_tensor &order, const treescan_selective_inputs &inputs,
                    const Shape &shape, treescan_workspace *workspace, Start &&start, Body &&body, Finish &&finish) {
-  const int64_t vertices = shape.vertices, trees = std::max(parent.sizes[0], order.sizes[0]), tasks = shape.tasks();
-  const int64_t plan_workers = num_workers(trees), workers = num_workers(tasks);
+  const int64_t vertices = shape.vertices, tasks = shape.tasks(), workers = num_workers(tasks);
   struct Pieces {
-    PlannedForest *plans;
-    Step *steps;
-    int32_t *position;
+    Plans plans;
     int64_t scratch_bytes;
     char *scratches;
     Partials partials;
   };
   const auto layout = [&](Carver &carver) {
-    PlannedForest *const plans = carver.take<PlannedForest>(trees);
-    Step *const steps = carver.take<Step>(times(trees, vertices));
-    int32_t *const position = carver.take<int32_t>(plan_workers * vertices);
+    const Plans plans(carver, parent, order);
     Carver measure;
     Scratch(measure, shape);
     char *const scratches = carver.take<char>(times(workers, measure.used()));
-    return Pieces{plans, steps, position, measure.used(), scratches, Partials(carver, shape)};
+    return Pieces{plans, measure.used(), scratches, Partials(carver, shape)};
   };
   with_scratch(workspace, layout, [&](Carver &carver) {
-    const Pieces pieces = layout(carver);
-    for_each_task(plan_workers, trees, [&](int64_t worker, int64_t tree) {
-      pieces.plans[tree].steps = pieces.steps + tree * vertices;
-      make_plan(parent, order, tree, pieces.position + worker * vertices, pieces.plans[tree]);
-    });
-    int64_t needed = 1;
-    for (int64_t tree = 0; tree < trees; ++tree) needed = std::max(needed, pieces.plans[tree].ring);
-    const int64_t ring = power_of_two_from(needed);
+    Pieces pieces = layout(carver);
+    const int64_t ring = power_of_two_from(pieces.plans.make(parent, order));
     for_each_task(workers, tasks, [&](int64_t worker, int64_t number) {
       Carver own(pieces.scratches + worker * pieces.scratch_bytes);
       const Scratch scratch(own, shape);
       const int64_t strand = number % shape.strands, group = number / shape.strands % shape.groups;
       const int64_t item = number / shape.strands / shape.groups;
-      const PlannedForest &forest = pieces.plans[trees == 1 ? 0 : item];
-      const Plan plan{forest.steps, forest.num_roots, forest.num_planted, vertices, ring, row_bytes, false};
+      const Plan plan = pieces.plans.plan(item, ring, row_bytes, false);
       if (shape.B_by_vertex) load_factor(*inputs.B, item, group, scratch.B);
       if (shape.C_by_vertex) load_factor(*inputs.C, item, group, scratch.C);
       Task task{shape, plan, item, group, strand, 0, 0, 0, {}};

@@ -57,8 +57,12 @@ class Training(TrainingArguments):
     lr_scheduler_type: str = field(default="cosine", metadata={"help": "how the learning rate falls"})
     warmup_steps: float = field(default=0.03, metadata={"help": "a number of steps, or below 1 a part of all"})
     logging_steps: float = field(default=10, metadata={"help": "how often the loss is logged"})
+    # treescan has no other backend yet. Without it, accelerate would also make nothing of several processes on CPUs.
+    use_cpu: bool = field(default=True, metadata={"help": "compute on the CPU"})
     # Every adapter is used in every step, so there is no need to search for those that aren't.
     ddp_find_unused_parameters: bool | None = field(default=False, metadata={"help": "see TrainingArguments"})
+    # An incomplete batch can't be shared out: accelerate would fill it up with rows that were in the epoch before.
+    dataloader_drop_last: bool = field(default=True, metadata={"help": "leave an incomplete batch of rows for other epochs"})
     # A loss that isn't finite is to be seen.
     logging_nan_inf_filter: bool = field(default=False, metadata={"help": "see TrainingArguments"})
 
@@ -96,8 +100,13 @@ def train(model: PeftModel, rows: Dataset, tokenizer: PreTrainedTokenizerBase, a
         resume: go on from the newest complete checkpoint in the output folder; without one, training starts. Models,
             optimizers, orders of rows and random numbers go on where they were.
 
-    Raises ValueError if there are checkpoints and `resume` isn't set, or if they are of another mode, mixing or window.
+    Raises ValueError for fewer rows than a batch of all processes has, if there are checkpoints and `resume` isn't set, or
+    if they are of another mode, mixing or window.
     """
+    together = arguments.train_batch_size * arguments.world_size
+    if len(rows) < together:
+        raise ValueError(f"rows must fill the batches of all processes, {arguments.train_batch_size} x "
+                         f"{arguments.world_size}; got {len(rows)}")
     checkpoint = _newest_checkpoint(Path(arguments.output_dir), model.config)
     if checkpoint is not None and not resume:
         raise ValueError(f"{arguments.output_dir}: holds {checkpoint.name}; resume goes on from it, or choose another output")
@@ -151,7 +160,10 @@ def finetune(arguments: FinetuneArguments, training: Training) -> TrainOutput:
         config, (trained, of) = model.config, model.get_nb_trainable_parameters()
         print(f"{arguments.model}: mode {config.mode}, mixing {config.mixing}, window {config.window}; "
               f"{trained:,} of {of:,} parameters are trained")
-        print(f"{arguments.data}: {instructions}", flush=True)
+        print(f"{arguments.data}: {instructions}")
+        left = len(instructions.rows) % (training.train_batch_size * training.world_size)
+        if left and training.dataloader_drop_last:
+            print(f"{left} rows, others in each epoch, are too few for a batch and left out of it", flush=True)
     return train(model, instructions.rows, tokenizer, training, resume=arguments.resume)
 
 

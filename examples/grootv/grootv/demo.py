@@ -1,0 +1,273 @@
+"""Small runs of every task, each with the same network along trees, along a raster chain and without propagation.
+
+    python -m grootv.demo [--data FOLDER] [--output FOLDER] [--full]
+
+Fashion-MNIST's clothes are classified, then found and segmented on photographs, starting from the classifier's backbone;
+and labels are propagated without training. OUTPUT/grootv/results.json gets the figures, OUTPUT/grootv.md is written from
+them, and pictures are drawn beside.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import os
+import platform
+import sys
+import tempfile
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import asdict, dataclass, replace
+from importlib.metadata import version
+from pathlib import Path
+from time import perf_counter
+
+import numpy as np
+import torch
+from omegaconf import OmegaConf
+from PIL import Image
+from timm import create_model
+from torchvision.transforms.functional import normalize, pil_to_tensor
+from tqdm import tqdm
+
+from . import composites, pictures, propagation, report
+from .config import task_class
+from .costs import count_macs, count_parameters, time_forward, time_shares
+from .engine import load_weights, train
+from .images import MEAN, STD
+from .model import VARIANTS, GrootV
+from .segmentation import predict
+
+ROWS = {  # what the runs differ in; their parameters have the same shapes
+    "tree": dict(topology="tree", trees="block"),
+    "tree per stage": dict(topology="tree", trees="stage"),
+    "raster": dict(topology="raster"),
+    "none": dict(topology="none"),
+}
+DENSE_ROWS = ("tree", "raster", "none")
+DENSE_CLASSES = ("trouser", "bag", "ankle-boot")
+BATCH = 8
+DOCS = Path(__file__).resolve().parents[3] / "docs"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How much is run.
+
+    network: arguments of `GrootV`.
+    seeds: how many.
+    pictures, epochs: of Fashion-MNIST for training, and how often each is seen.
+    composites, iterations: for detection and for segmentation, 16 composites an iteration.
+    heads: channels of what stands on the backbone.
+    evaluated: composites for validation, of each kind; five times as many of Fashion-MNIST.
+    propagated: composites for label propagation, of each seed.
+    """
+
+    network: dict
+    seeds: int
+    pictures: int
+    epochs: int
+    composites: int
+    iterations: int
+    heads: int
+    evaluated: int
+    propagated: int
+
+
+QUICK = Plan(dict(channels=16, depths=[1, 2, 2, 1]), seeds=3, pictures=4000, epochs=3, composites=1000, iterations=120,
+             heads=32, evaluated=200, propagated=300)
+FULL = Plan(dict(channels=32, depths=[2, 2, 4, 2]), seeds=5, pictures=60000, epochs=20, composites=8000, iterations=6000,
+            heads=128, evaluated=1000, propagated=1000)
+
+
+def write_data(folder: Path, plan: Plan, source: Path | None) -> None:
+    """Fashion-MNIST as an ImageNet-style folder, and composites in COCO's and ADE20K's formats."""
+    for split, count in (("train", plan.pictures), ("val", 5 * plan.evaluated)):
+        pictures, labels = composites.fashion_mnist(source, split)
+        for index, (picture, label) in enumerate(zip(pictures[:count], labels)):
+            place = folder / "classification" / split / f"{label}-{composites.CLOTHES[label]}"
+            place.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(picture).save(place / f"{index:05}.png")
+    shared = dict(source="fashion-mnist", classes=DENSE_CLASSES, most=2, val_count=plan.evaluated, data=source)
+    composites.write_coco(folder / "detection", plan.composites, **shared)
+    composites.write_ade(folder / "segmentation", plan.composites, **shared)
+
+
+def configuration(task: str, row: str, seed: int, plan: Plan, folder: Path):
+    """One run's, as a YAML file would have it."""
+    own = {
+        "classification": dict(
+            picture_size=32, epochs=plan.epochs, batch_size=64, evaluate_every=plan.epochs, checkpoint_every=plan.epochs,
+            augmentation=dict(auto_augment=None, scale=[0.7, 1.0], color_jitter=0.0, random_erasing=0.0, mixup=0.0,
+                              cutmix=0.0, crop_pct=1.0)),
+        "detection": dict(
+            classes=len(DENSE_CLASSES), shortest=[64], longest=64, anchor_scale=3, pyramid=plan.heads, hidden=4 * plan.heads,
+            rcnn=dict(rpn_pre_nms_top_n_train=200, rpn_post_nms_top_n_train=50, rpn_pre_nms_top_n_test=200,
+                      rpn_post_nms_top_n_test=50, rpn_batch_size_per_image=64, box_batch_size_per_image=32,
+                      box_detections_per_img=20)),
+        "segmentation": dict(classes=1 + len(DENSE_CLASSES), crop=64, shortest=64, longest=64, factors=[0.8, 1.25],
+                             hidden=plan.heads, auxiliary=plan.heads),
+    }[task]
+    if task != "classification":
+        own |= dict(iterations=plan.iterations, batch_size=BATCH, evaluate_every=plan.iterations, checkpoint_every=plan.iterations,
+                    backbone_checkpoint=str(folder / "runs" / f"classification-{row}-{seed}" / "checkpoint.pt"))
+    length = plan.epochs if task == "classification" else plan.iterations
+    whole = dict(
+        task=task, data=str(folder / task), output=str(folder / "runs" / f"{task}-{row}-{seed}"), seed=seed, workers=0,
+        device="cpu", model=dict(name="grootv_tiny", drop_path_rate=0.0, **plan.network, **ROWS[row]),
+        optimizer=dict(lr=2e-3, lr_batch_size=None), schedule=dict(warmup=0.1 * length, warmup_lr=1e-5, min_lr=1e-5), **own)
+    schema = OmegaConf.structured(task_class(task).Config)
+    return OmegaConf.to_object(OmegaConf.merge(schema, whole))
+
+
+def run(row: str, seed: int, plan: Plan, folder: Path) -> list[dict]:
+    """The classifier of one row and seed, and detection and segmentation from its backbone; in a process of its own."""
+    torch.set_num_threads(1)
+    finished = []
+    for task in ("classification", "detection", "segmentation") if row in DENSE_ROWS else ("classification",):
+        config = configuration(task, row, seed, plan, folder)
+        started = perf_counter()
+        with open(folder / f"{task}-{row}-{seed}.txt", "w") as said, redirect_stdout(said), redirect_stderr(said):
+            results = train(task_class(task)(config), config)
+        finished.append({"task": task, "row": row, "seed": seed, "results": results, "seconds": perf_counter() - started})
+    return finished
+
+
+def run_all(plan: Plan, folder: Path, jobs: int) -> list[dict]:
+    """Every row and seed, `jobs` at a time."""
+    finished = []
+    with ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn")) as pool:
+        chains = [pool.submit(run, row, seed, plan, folder) for seed in range(plan.seeds) for row in ROWS]
+        try:
+            for chain in _progress(as_completed(chains), "training", len(chains)):
+                finished += chain.result()
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+    return sorted(finished, key=lambda one: (one["task"], list(ROWS).index(one["row"]), one["seed"]))
+
+
+def _progress(things, what: str, total: int):
+    return tqdm(things, what, total, unit="", dynamic_ncols=True, leave=False)
+
+
+def speeds(plan: Plan) -> dict[str, dict[str, float]]:
+    """Pictures per second of forward passes, this demo's network's and GrootV-T's, for each row; the rows take turns."""
+    def pictures_per_second(side: int, batch: int, repeats: int, **options) -> dict[str, float]:
+        models = {row: create_model("grootv_tiny", **options, **choice).eval() for row, choice in ROWS.items()}
+        x = torch.randn(batch, 3, side, side)
+        return {row: batch / seconds for row, seconds in time_forward(models, x, repeats).items()}
+
+    return {"small": pictures_per_second(32, 64, 20, num_classes=10, **plan.network),
+            "grootv_tiny": pictures_per_second(224, 2, 5)}
+
+
+def network_costs() -> dict[str, dict[str, int]]:
+    found = {}
+    for name in _progress(VARIANTS, "counting", len(VARIANTS)):
+        model = create_model(name)
+        parameters, backbone = count_parameters(model)
+        found[name] = {"parameters": parameters, "backbone": backbone, "macs": count_macs(model, 224)["total"]}
+    return found
+
+
+def background_miou(folder: Path) -> float:
+    """The mean IoU of a segmenter that says "background" everywhere."""
+    labels = np.stack([np.asarray(Image.open(path)) for path in (folder / "segmentation/annotations/validation").iterdir()])
+    return float((labels == 1).mean() / (1 + len(DENSE_CLASSES)))
+
+
+@torch.inference_mode()
+def draw(plan: Plan, folder: Path, output: Path) -> None:
+    """Pictures of what the first seed's networks along trees make of one composite."""
+    output.mkdir(parents=True, exist_ok=True)
+    path = sorted((folder / "detection" / "val2017").iterdir())[1]
+    image = pil_to_tensor(Image.open(path))
+    picture = image.float() / 255
+    networks = {}
+    for task in ("detection", "segmentation"):
+        config = configuration(task, "tree", 0, plan, folder)
+        config.checkpoint = str(Path(config.output) / "checkpoint.pt")
+        networks[task] = task_class(task)(config).model().eval()
+        load_weights(networks[task], config)
+    pictures.draw_objects(picture, networks["detection"]([picture])[0], DENSE_CLASSES, output / "objects.png")
+    labels = predict(networks["segmentation"], image, 64, 64).argmax(0)
+    pictures.draw_regions(picture, labels, ("background", *DENSE_CLASSES), output / "regions.png")
+    backbone = next(module for module in networks["segmentation"].modules() if isinstance(module, GrootV))
+    scans = pictures.record_scans(backbone, normalize(picture, MEAN, STD)[None])
+    objects = (labels > 0).nonzero()
+    row, column = objects[len(objects) // 2].tolist() if len(objects) else (32, 32)
+    pictures.draw_affinity(picture, scans, row, column, output / "affinity.png")
+    pictures.draw_trees(picture, scans, row, column, output / "trees.png")
+
+
+def machine() -> dict[str, str]:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        processor = next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        processor = platform.processor() or platform.machine()
+    return {
+        "processor": f"{processor}, {cores()} in use",
+        "system": f"{platform.system()} {platform.machine()}, Python {platform.python_version()}",
+        "versions": ", ".join(f"{name} {version(name)}" for name in ("grootv", "treescan", "torch", "torchvision", "timm",
+                                                                     "transformers", "torchmetrics", "pycocotools")),
+    }
+
+
+def cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def measure(plan: Plan, source: Path | None, folder: Path, jobs: int) -> dict:
+    """All figures of the page."""
+    started = perf_counter()
+    write_data(folder, plan, source)
+    figures = {"machine": machine(), "majority": background_miou(folder), "runs": run_all(plan, folder, jobs)}
+    figures["plan"] = asdict(plan) | {"batch": BATCH, "tested": 5 * plan.evaluated}
+    figures["small_parameters"] = count_parameters(create_model("grootv_tiny", num_classes=10, **plan.network))[0]
+    figures["propagation"] = propagation.study(plan.propagated, tuple(range(plan.seeds)), source="fashion-mnist", data=source,
+                                               progress=lambda line: print(line, file=sys.stderr))
+    figures["costs"] = network_costs()
+    figures["speeds"] = speeds(plan)
+    figures["shares"], _ = time_shares(create_model("grootv_tiny").eval(), torch.randn(1, 3, 224, 224))
+    figures["seconds"] = perf_counter() - started
+    return figures
+
+
+def main(arguments: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(prog="python -m grootv.demo", description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, help=f"where Fashion-MNIST's files are (default {composites.FASHION_MNIST_FOLDER})")
+    parser.add_argument("--output", type=Path, default=DOCS if DOCS.is_dir() else Path("docs"),
+                        help="the folder for grootv.md and grootv/ (default %(default)s)")
+    parser.add_argument("--full", action="store_true", help="a larger network and much more of everything: a night")
+    parser.add_argument("--seeds", type=int, help=f"how many (default {QUICK.seeds}, with --full {FULL.seeds})")
+    parser.add_argument("--jobs", type=int, default=cores(), help="runs at a time, one thread each (default %(default)s)")
+    parser.add_argument("--write-again", action="store_true", help="only write the page again from OUTPUT/grootv/results.json")
+    options = parser.parse_args(arguments)
+    plan = FULL if options.full else QUICK
+    if options.seeds is not None:
+        plan = replace(plan, seeds=options.seeds)
+    if plan.seeds < 1 or options.jobs < 1:
+        parser.error("--seeds and --jobs must be at least 1")
+    try:
+        if options.write_again:
+            figures = json.loads((options.output / "grootv" / "results.json").read_text(encoding="utf-8"))
+        else:
+            composites.fashion_mnist(options.data)  # before anything takes time
+            with tempfile.TemporaryDirectory(prefix="grootv-demo-") as folder:
+                figures = measure(plan, options.data, Path(folder), options.jobs)
+                draw(plan, Path(folder), options.output / "grootv")
+            figures["command"] = " ".join(["python -m grootv.demo", *(["--full"] if options.full else []),
+                                           *([f"--seeds {options.seeds}"] if options.seeds is not None else [])])
+        report.write(figures, options.output)
+    except (FileNotFoundError, ModuleNotFoundError, ValueError) as error:
+        sys.exit(f"error: {error}")
+    print(f"{report.classification(figures)}\n\n{report.detection(figures)}\n\n{report.segmentation(figures)}\n\n"
+          f"{report.trees(figures)}\n\n{report.propagation(figures)}\n\nThe page is {options.output / 'grootv.md'}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,111 @@
+"""Killed and resumed runs equal uninterrupted ones to the bit; several processes equal one."""
+
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from omegaconf import OmegaConf
+from training import ENVIRONMENT, command, configuration, losses, run, write_digits
+
+from grootv.classification import Augmentation, Classification
+from grootv.engine import train
+
+# All that draws random numbers but drop path, and what has state: the moving average, the schedule, the optimizer.
+EVERYTHING = dict(augmentation=Augmentation(flip=0.5, color_jitter=0.4))
+
+
+@pytest.fixture(scope="module")
+def digits(tmp_path_factory) -> Path:
+    return write_digits(tmp_path_factory.mktemp("digits"), 8, 3)
+
+
+def write(config, path: Path) -> Path:
+    OmegaConf.save(OmegaConf.structured(config), path)
+    return path
+
+
+def state(output: Path) -> dict:
+    return torch.load(output / "checkpoint.pt", weights_only=True)
+
+
+def assert_same_end(found: Path, wanted: Path) -> None:
+    found, wanted = state(found), state(wanted)
+    for name in ("model", "ema"):
+        for key, value in wanted[name].items():
+            assert torch.equal(found[name][key], value), (name, key)
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(digits, tmp_path_factory) -> Path:
+    output = tmp_path_factory.mktemp("runs") / "whole"
+    config = configuration(digits, output, **EVERYTHING)
+    config.model["drop_path_rate"] = 0.3
+    train(Classification(config), config)
+    assert len(losses(output)) == 10
+    return output
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_killed_and_resumed(digits, uninterrupted, tmp_path, number):
+    config = configuration(digits, tmp_path / "run", checkpoint_every=0.4, workers=1, **EVERYTHING)  # two of five iterations
+    config.model["drop_path_rate"] = 0.3
+    file = write(config, tmp_path / "config.yaml")
+    process = subprocess.Popen(command("train", file), env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    log = tmp_path / "run" / "log.jsonl"
+    end = time.monotonic() + 60
+    while not log.exists() or len(log.read_text().splitlines()) < 3:  # in the middle of the first epoch, after a checkpoint
+        assert process.poll() is None and time.monotonic() < end, process.communicate()[0]
+        time.sleep(0.002)
+    process.send_signal(number)
+    said = process.communicate(timeout=60)[0]
+    assert process.returncode == (-signal.SIGKILL if number == signal.SIGKILL else 128 + signal.SIGTERM), said
+    stopped = state(tmp_path / "run")["step"]
+    assert 2 <= stopped < 10
+    if number == signal.SIGTERM:
+        assert f"stopped after iteration {stopped} of 10; resume=true goes on from there" in said
+        assert "Traceback" not in said
+    resumed = run("train", file, "resume=true", "workers=0")
+    assert resumed.returncode == 0, resumed.stderr
+    assert losses(tmp_path / "run") == losses(uninterrupted)
+    assert_same_end(tmp_path / "run", uninterrupted)
+
+
+def test_a_finished_run_is_only_evaluated(digits, uninterrupted):
+    config = configuration(digits, uninterrupted, resume=True, **EVERYTHING)
+    config.model["drop_path_rate"] = 0.3
+    before = losses(uninterrupted)
+    assert set(train(Classification(config), config)) == {"top1", "top5"}
+    assert losses(uninterrupted) == before
+
+
+@pytest.mark.parametrize("parallel", ["ddp", "fsdp2"])
+def test_two_processes_equal_one(digits, tmp_path, parallel):
+    one = configuration(digits, tmp_path / "one", epochs=1, **EVERYTHING)
+    results = train(Classification(one), one)
+    two = write(configuration(digits, tmp_path / "two", epochs=1, parallel=parallel, **EVERYTHING), tmp_path / "two.yaml")
+    finished = run("train", two, processes=2)
+    assert finished.returncode == 0, finished.stderr
+    torch.testing.assert_close(losses(tmp_path / "two"), losses(tmp_path / "one"), atol=1e-4, rtol=0)
+    a, b = state(tmp_path / "one"), state(tmp_path / "two")
+    for name in ("model", "ema"):
+        torch.testing.assert_close(b[name], a[name], atol=2e-3, rtol=0)
+    # A sharded run's checkpoint is an ordinary one, and goes on in one process.
+    goes_on = configuration(digits, tmp_path / "two", epochs=1, resume=True, **EVERYTHING)
+    torch.testing.assert_close(train(Classification(goes_on), goes_on), results, atol=0.04, rtol=0)
+
+
+def test_pieces_of_a_batch_equal_the_whole(digits, tmp_path):
+    """Gradients of pieces add up; batch norm, which takes each piece's statistics, is put out of play."""
+    runs = {}
+    for accumulate in (1, 4):
+        config = configuration(digits, tmp_path / str(accumulate), epochs=1, accumulate=accumulate, **EVERYTHING)
+        task = Classification(config)
+        make = task.model
+        task.model = lambda: torch.nn.Sequential(make()).eval().requires_grad_()
+        task.loss = lambda model, batch, loss=task.loss: loss(model.eval(), batch)
+        train(task, config)
+        runs[accumulate] = losses(tmp_path / str(accumulate))
+    torch.testing.assert_close(runs[4], runs[1], atol=1e-5, rtol=0)
