@@ -29,7 +29,12 @@ def save_mamba(folder: Path, seed: int = 0) -> Path:
     torch.manual_seed(seed)
     config = MambaConfig(vocab_size=257, hidden_size=32, num_hidden_layers=2, state_size=5, bos_token_id=0, eos_token_id=0,
                          pad_token_id=0)
-    MambaForCausalLM(config).save_pretrained(folder)
+    model = MambaForCausalLM(config)
+    with torch.no_grad():  # Fresh Mambas make next to nothing of their states: nobody would see which tree they are on.
+        for name, parameter in model.named_parameters():
+            if name.endswith(("in_proj.weight", "conv1d.weight", "x_proj.weight", "dt_proj.bias")):
+                parameter.mul_(0.5 if name.endswith("bias") else 6)
+    model.save_pretrained(folder)
     byte_tokenizer().save_pretrained(folder)
     return folder
 
