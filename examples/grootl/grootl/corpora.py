@@ -241,17 +241,20 @@ def write(parts: Parts, output: str | os.PathLike, *, questions: int | None = No
     - `pretraining.txt`: passages with an empty line between them, what `python -m grootl.pretrain` takes;
     - `instructions.json`: what `python -m grootl.finetune` takes;
     - `choice.jsonl`, `last_word.jsonl`, `text.jsonl`: what `python -m grootl.evaluate` takes, of what is held out;
+    - `held_out.json`: instructions of what is held out;
     - `instructed/choice.jsonl`: the same questions as instructions.
 
     Arguments:
-        questions, texts: the most questions of each kind, and the most texts; by default all.
+        questions, texts: the most questions and held out instructions of each kind, and the most texts; by default all.
 
     Returns the folder.
     """
     folder = Path(output)
     (folder / "instructed").mkdir(parents=True, exist_ok=True)
     (folder / "pretraining.txt").write_text("\n\n".join(passages(parts.pretraining)) + "\n", encoding="utf-8")
-    (folder / "instructions.json").write_text(json.dumps(instruction_pairs(parts.instructions), indent=1), encoding="utf-8")
+    for name, pairs in (("instructions", instruction_pairs(parts.instructions)),
+                        ("held_out", instruction_pairs(parts.held_out)[:questions])):
+        (folder / f"{name}.json").write_text(json.dumps(pairs, indent=1), encoding="utf-8")
     _write_lines(folder / "choice.jsonl", choices(parts.held_out)[:questions])
     _write_lines(folder / "instructed" / "choice.jsonl", choices(parts.held_out, instructed=True)[:questions])
     _write_lines(folder / "last_word.jsonl", last_words(parts.held_out)[:questions])

@@ -18,14 +18,15 @@ from .configuration import MODES
 
 TEMPLATE = Path(__file__).with_name("page.md")
 SCORES = {  # name in the results: header, digits
-    "word_perplexity": ("perplexity per word, held-out text", 1),
+    "response_perplexity": ("perplexity of held-out responses", 1),
+    "word_perplexity": ("perplexity per word, held-out text", 0),
     "bits_per_byte": ("bits per byte", 3),
     "choice": ("choice, %", 1),
     "instructed_choice": ("choice as an instruction, %", 1),
     "last_word": ("last word, %", 1),
-    "last_word_perplexity": ("last word's perplexity", 1),
+    "last_word_perplexity": ("last word's perplexity", 0),
 }
-_PLOTTED = ("word_perplexity", "choice", "instructed_choice", "last_word")
+_PLOTTED = ("response_perplexity", "bits_per_byte", "choice", "last_word")
 
 
 def write_page(folder: str | os.PathLike) -> Path:

@@ -51,7 +51,7 @@ def test_the_page_has_every_row(docs, results):
     assert "{{" not in text and (docs / "grootl" / "demo.svg").stat().st_size > 1000
     for name in ("no change", "original, not trained", "causal, not trained", "LoRA, chain", "LoRA, original", "LoRA, causal"):
         assert f"\n| {name} |" in text
-    assert f"| no change | {results['rows'][0]['scores']['word_perplexity']:,.1f} |" in text
+    assert f"| no change | {results['rows'][0]['scores']['response_perplexity']:,.1f} |" in text
     assert "| GrootL | 47.2 |" in text and "Not ours" in text
 
 
@@ -63,9 +63,9 @@ def test_numbers_of_the_page_come_from_the_results(docs, results, tmp_path):
     (tmp_path / "grootl").mkdir()
     (tmp_path / "grootl" / "demo.json").write_text(json.dumps(changed))
     text = page.write_page(tmp_path).read_text()
-    assert "| no change | 7.0 | 7.000 | 7.0 |" in text
-    assert "| LoRA, chain | 7.5 ± 0.7 | 7.500 ± 0.707 |" in text
-    assert "0 of these 12 differences" in text and "| causal − chain | +0.0 ± 0.0 |" in text
+    assert "| no change | 7.0 | 7 | 7.000 | 7.0 |" in text
+    assert "| LoRA, chain | 7.5 ± 0.7 | 8 ± 1 | 7.500 ± 0.707 |" in text
+    assert "0 of these 14 differences" in text and "| causal − chain | +0.0 ± 0.0 |" in text
     # What the template itself says of measured things is only the paper's.
     assert re.findall(r"\d+\.\d+", template.partition("## The paper's numbers")[0].replace("m is 0.3", "")) == []
 
@@ -76,7 +76,7 @@ def test_a_difference_that_stands_out_is_named(results):
         row["scores"] = {name: 50 + 0.1 * (row["seed"] or 0) for name in row["scores"]}
         if row["mode"] == "causal" and row["trained"]:
             row["scores"]["choice"] += 3 - 0.5 * row["seed"]
-    assert "1 of these 12 differences are larger than twice their standard error over the seeds: causal's choice (+2.8 ± 0.4)." \
+    assert "1 of these 14 differences are larger than twice their standard error over the seeds: causal's choice (+2.8 ± 0.4)." \
         in page.differences(changed)
 
 
