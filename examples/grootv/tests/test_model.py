@@ -342,7 +342,7 @@ def test_compilation_with_inductor():
     torch._dynamo.reset()
     model = GrootV(4, (1,), num_classes=3).eval()
     x = picture(33, 36, batch=1)
-    with torch.no_grad(), torch._inductor.config.patch(compile_threads=1):
+    with torch.no_grad():
         torch.testing.assert_close(torch.compile(model, fullgraph=True)(x), model(x))
 
 
