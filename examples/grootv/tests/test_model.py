@@ -1,6 +1,5 @@
 """The network: shapes, options, memory formats, what timm, torch.compile and torch.export ask of it."""
 
-import shutil
 
 import pytest
 import timm
@@ -335,15 +334,6 @@ def test_compilation():
     wanted = gradients(model, x)
     for name, gradient in gradients(compiled, x).items():
         torch.testing.assert_close(gradient, wanted[name.removeprefix("_orig_mod.")])
-
-
-@pytest.mark.skipif(not shutil.which("c++"), reason="inductor needs a C++ compiler")
-def test_compilation_with_inductor():
-    torch._dynamo.reset()
-    model = GrootV(4, (1,), num_classes=3).eval()
-    x = picture(33, 36, batch=1)
-    with torch.no_grad():
-        torch.testing.assert_close(torch.compile(model, fullgraph=True)(x), model(x))
 
 
 @pytest.mark.parametrize("topology, depths", [("tree", (1, 1)), ("snake", (1,)), ("none", (1,))])
