@@ -51,7 +51,8 @@ def test_network(path):
     config = json.loads(str(vectors.arrays["config"]))
     training = "train" in path.stem
     model = GrootV(**config).train(training)
-    state = {key: value.float() if value.is_floating_point() else value for key, value in vectors.under("param/").items()}
+    state = {key: value.float() if value.is_floating_point() else value
+             for key, value in vectors.under("param/").items()}
     assert {key: value.shape for key, value in model.state_dict().items()} == {
         key: value.shape for key, value in state.items()}
     model.load_state_dict(state)
