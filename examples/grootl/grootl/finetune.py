@@ -52,7 +52,7 @@ class FinetuneArguments:
 class Training(TrainingArguments):
     """transformers' TrainingArguments with defaults for adapters on a Mamba."""
 
-    output_dir: str | None = field(default=None, metadata={"help": "the adapter's folder", "aliases": ["--output"]})
+    output_dir: str = field(metadata={"help": "the adapter's folder", "aliases": ["--output"]})
     learning_rate: float = field(default=2e-4, metadata={"help": "AdamW's; 2e-3 spoiled small models"})
     lr_scheduler_type: str = field(default="cosine", metadata={"help": "how the learning rate falls"})
     warmup_steps: float = field(default=0.03, metadata={"help": "a number of steps, or below 1 a part of all"})
@@ -172,8 +172,6 @@ def main() -> None:
     parser = HfArgumentParser((FinetuneArguments, Training), prog="python -m grootl.finetune",
                               description=__doc__.split("\n")[0])
     arguments, training = parser.parse_args_into_dataclasses()
-    if training.output_dir is None:
-        raise ValueError("--output must name the folder for the adapter")
     output = finetune(arguments, training)
     if training.should_log:
         print(f"{training.output_dir}: {output.global_step} steps, mean loss {output.training_loss:.4f}")

@@ -1,4 +1,4 @@
-"""GrootV as a backbone of transformers, for its UperNet and other dense heads."""
+"""GrootV as a backbone of transformers, for its UperNet and other dense heads. Importing this registers it there."""
 
 from torch import Tensor
 from transformers import AutoBackbone, AutoConfig, PreTrainedConfig, PreTrainedModel

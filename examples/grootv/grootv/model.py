@@ -7,12 +7,11 @@ from collections.abc import Sequence
 import torch
 from timm.layers import DropPath, Mlp
 from torch import Tensor, nn
-from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 from torchvision.ops import Permute
 
-from treescan import Tree, build_tree
-from treescan.nn import TreeSSM, tree_scanning
+from treescan import Tree
+from treescan.nn import TreeSSM
 
 TOPOLOGIES = ("tree", "raster", "snake", "none")
 TREES = ("block", "stage")
@@ -56,19 +55,6 @@ def fixed_tree(topology: str, height: int, width: int, device: torch.device | No
     raise ValueError(f"topology must be one of {TOPOLOGIES[1:]}, got {topology!r}")
 
 
-class Mixer(TreeSSM):
-    """A `TreeSSM` that also returns the tree it scanned along, for other blocks to share."""
-
-    def forward(self, x: Tensor, tree: Tree | None = None) -> tuple[Tensor, Tree]:
-        u, z = self.in_proj(x).chunk(2, -1)
-        u = F.silu(self.conv2d(u.permute(0, 3, 1, 2)))
-        if tree is None:
-            tree = build_tree(u, metric=self.metric)
-        y = tree_scanning(u, self.x_proj_weight, self.dt_projs_weight, self.dt_projs_bias, self.A_logs, self.Ds,
-                          self.out_norm, self.h_norm, tree=tree)
-        return self.dropout(self.out_proj(y * F.silu(z))), tree
-
-
 def _norm(channels: int) -> nn.LayerNorm:
     return nn.LayerNorm(channels, eps=1e-6)
 
@@ -108,7 +94,7 @@ class Block(nn.Module):
                  layer_scale: float | None):
         super().__init__()
         self.norm1 = nn.Sequential(_norm(channels))
-        self.TreeSSM = Mixer(channels, d_state, metric=metric)
+        self.TreeSSM = TreeSSM(channels, d_state, metric=metric)
         self.drop_path = DropPath(drop_path) if drop_path > 0 else nn.Identity()
         self.norm2 = nn.Sequential(_norm(channels))
         self.mlp = Mlp(channels, int(channels * mlp_ratio))
@@ -118,7 +104,7 @@ class Block(nn.Module):
             self.gamma2 = nn.Parameter(torch.full((channels,), float(layer_scale)))
 
     def forward(self, x: Tensor, tree: Tree | None) -> tuple[Tensor, Tree]:
-        y, tree = self.TreeSSM(self.norm1(x), tree)
+        y, tree = self.TreeSSM(self.norm1(x), tree, return_tree=True)
         x = x + self.drop_path(y if self.gamma1 is None else self.gamma1 * y)
         y = self.mlp(self.norm2(x))
         return x + self.drop_path(y if self.gamma2 is None else self.gamma2 * y), tree

@@ -9,8 +9,7 @@ import torch
 
 import treescan
 from grootv import GrootV
-from grootv.model import Mixer
-from treescan.nn import tree_scanning
+from treescan.nn import TreeSSM, tree_scanning
 
 DATA = Path(__file__).parent / "data"
 
@@ -88,10 +87,10 @@ def test_network(path):
 def test_core(path):
     """The module that is in the network's blocks, by itself."""
     vectors = Vectors(path)
-    module = Mixer(**json.loads(str(vectors.arrays["config"])))
+    module = TreeSSM(**json.loads(str(vectors.arrays["config"])))
     module.load_state_dict(vectors.under("param/"))
     x = vectors["x"].requires_grad_()
-    y, tree = module(x)
+    y, tree = module(x, return_tree=True)
     assert pairs_of(tree) == vectors["tree_pairs/0"].tolist()
     assert_close(y, vectors["y"], 1e-5)
     y.backward(vectors["grad_y"])
