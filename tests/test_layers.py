@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+import treescan
+
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "treescan"
 
@@ -84,3 +86,14 @@ def test_one_module_loads_the_native_code():
     for folder in ("tests", "bench"):
         for path in (ROOT / folder).rglob("*.py"):
             assert not any(re.search(r"treescan\.(_native|_C)", name) for name in imports(path)), path
+
+
+def test_examples_are_users():
+    """They take from treescan what it offers to everyone."""
+    for path in sources("examples", "*.py"):
+        if ".venv" in path.parts:
+            continue
+        for name in imports(path):
+            if name.startswith("treescan."):
+                offered = name.split(".")[1]
+                assert offered in (*treescan.__all__, "distributed"), f"{path.relative_to(ROOT)} imports {name}"

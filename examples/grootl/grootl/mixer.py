@@ -93,7 +93,7 @@ class GrootLMixer(MambaMixer):
         signals = self._signals(u, z)
         if states is not None:
             kept = self.conv_kernel_size - 1
-            y, layer_cache.states = self._decode(signals, states._replace(inputs=seen[..., seen.shape[2] - kept:]))
+            y, layer_cache.states = self._decode(signals, states._replace(inputs=seen[..., seen.shape[2] - kept:].clone()))
         else:
             y = self._scan(signals, sequences, inputs, layer_cache)
         return self.out_proj(y.transpose(1, 2))

@@ -163,14 +163,17 @@ class GrootLForCausalLM(MambaForCausalLM):
             model_kwargs["cache_params"] = GrootLCache(self.config)
 
     def prepare_inputs_for_generation(self, input_ids: Tensor, next_sequence_length: int | None = None,
-                                      cache_params: GrootLCache | None = None, **kwargs):
-        if cache_params is not None and cache_params.is_filled:
-            next_sequence_length = input_ids.shape[1] - cache_params.positions
+                                      inputs_embeds: Tensor | None = None, cache_params: GrootLCache | None = None,
+                                      is_first_iteration: bool = False, **kwargs):
+        if is_first_iteration and cache_params is not None and cache_params.is_filled:
+            given = (input_ids if inputs_embeds is None else inputs_embeds).shape[1]
+            next_sequence_length = given - cache_params.positions
             if next_sequence_length < 1:
-                raise ValueError(f"input_ids must have tokens behind the {cache_params.positions} in the cache, got "
-                                 f"{input_ids.shape[1]} in all")
-        return super().prepare_inputs_for_generation(input_ids, next_sequence_length=next_sequence_length,
-                                                     cache_params=cache_params, **kwargs)
+                raise ValueError(f"the prompt must have tokens behind the {cache_params.positions} in the cache, got {given} "
+                                 "in all")
+        return super().prepare_inputs_for_generation(
+            input_ids, next_sequence_length=next_sequence_length, inputs_embeds=inputs_embeds, cache_params=cache_params,
+            is_first_iteration=is_first_iteration, **kwargs)
 
 
 AutoModel.register(GrootLConfig, GrootLModel)
