@@ -284,5 +284,6 @@ def test_a_checkpoint_evaluates_alike_in_one_process_and_in_two(trained):
     expected = [f"{name} {value:.4f}" for name, value in results.items()]
     folder = Path(config.output)
     for processes in (0, 2):
-        ran = run("evaluate", folder / "config.yaml", f"checkpoint={folder}/checkpoint.pt", processes=processes)
+        ran = run("evaluate", folder / "config.yaml", f"checkpoint={folder}/checkpoint.pt", processes=processes,
+                  timeout=500)
         assert [" ".join(line.split()) for line in ran.stdout.splitlines()] == expected, ran.stderr

@@ -17,7 +17,7 @@ from grootv.engine import train
 from grootv.segmentation import (AdePictures, RandomScale, RandomVariedCrop, Segmentation, measures, predict,
                                  training_transform, upernet)
 
-from training import run
+from training import losses, run
 
 CONFIGS = Path(__file__).parents[1] / "configs" / "segmentation"
 BACKBONE = dict(channels=16, depths=(1, 1, 1, 1), drop_path_rate=0.0)
@@ -264,7 +264,7 @@ def test_sizes_that_cannot_be(override, match):
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
     folder = tmp_path_factory.mktemp("segmentation")
-    write_ade(folder / "ade", 300, val_count=41, classes=("0", "1"))
+    write_ade(folder / "ade", 300, val_count=21, classes=("0", "1"))
     config = load_config(CONFIGS / "upernet_grootv_tiny.yaml", [
         *SMALL, f"data={folder}/ade", f"output={folder}/run", "classes=3", "iterations=200", "batch_size=8",
         "optimizer.lr=5e-3", "optimizer.clip_grad=5", "schedule.name=cosine", "schedule.warmup=20",
@@ -285,5 +285,19 @@ def test_a_checkpoint_evaluates_alike_in_one_process_and_in_two(trained):
     expected = [f"{name} {value:.4f}" for name, value in results.items()]
     folder = Path(config.output)
     for processes in (0, 2):
-        ran = run("evaluate", folder / "config.yaml", f"checkpoint={folder}/checkpoint.pt", processes=processes)
+        ran = run("evaluate", folder / "config.yaml", f"checkpoint={folder}/checkpoint.pt", processes=processes,
+                  timeout=500)
         assert [" ".join(line.split()) for line in ran.stdout.splitlines()] == expected, ran.stderr
+
+
+def test_two_processes_train_as_one(trained, tmp_path):
+    config, _ = trained
+    found = []
+    for processes in (0, 2):
+        output = tmp_path / str(processes)
+        ran = run("train", CONFIGS / "upernet_grootv_tiny.yaml", *SMALL, f"data={config.data}", f"output={output}",
+                  "classes=3", "iterations=3", "batch_size=4", "optimizer.lr=1e-3", "schedule.warmup=1", "log_every=1",
+                  processes=processes, timeout=500)
+        assert ran.returncode == 0, ran.stderr
+        found.append(losses(output))
+    assert len(found[0]) == 3 and found[0] == pytest.approx(found[1], rel=1e-4)
