@@ -63,8 +63,9 @@ class TreeSSM(nn.Module):
         metric: the cost that the tree minimises.
         dt_min, dt_max, dt_scale, dt_init_floor: the range of steps at initialisation, as in Mamba.
 
-    `forward(x, tree=None, return_tree=False)` takes x (B, H, W, d_model) and returns the same shape, with `return_tree` a pair
-    of that and the tree that it scanned along: pass it on as `tree` to share it between blocks. Parameter names and shapes are those of the original, so its checkpoints load.
+    `forward(x, tree=None, return_tree=False)` takes x (B, H, W, d_model) and returns the same shape, with `return_tree` a
+    pair of that and the tree that it scanned along: pass it on as `tree` to share it between blocks. Parameter names and
+    shapes are those of the original, so its checkpoints load.
 
     Raises ValueError for sizes below 1 or an even d_conv. O(B D N H W); deterministic.
 

@@ -190,7 +190,7 @@ def choices(synsets: Iterable[Synset], instructed: bool = False, count: int = 4,
     `passages`, or, if `instructed`, an instruction as in `instruction_pairs`.
 
     Returns {"question": str, "choices": [str, ...], "answer": int} for each synset. Raises ValueError for a count below 2,
-    and where a kind has fewer than `count` definitions.
+    and where a kind has too few definitions.
     """
     if count < 2:
         raise ValueError(f"count must be at least 2 definitions to choose from, got {count}")
@@ -203,12 +203,13 @@ def choices(synsets: Iterable[Synset], instructed: bool = False, count: int = 4,
         of_word = defaultdict(set)
         for synset in of_kind:
             of_word[synset.word.casefold()].add(synset.definition)
-        if len(definitions) < count:
-            raise ValueError(f"there must be at least {count} {kind}s with definitions to choose from, got {len(definitions)}")
         for synset in of_kind:
             true = of_word[synset.word.casefold()]
-            false = [text for text in generator.sample(definitions, min(len(definitions), count - 1 + len(true)))
-                     if text not in true][:count - 1]
+            others = len(definitions) - len(true)
+            if others < count - 1:
+                raise ValueError(f"there must be at least {count - 1} definitions of {kind}s other than {synset.word!r} to "
+                                 f"choose from, got {others}")
+            false = [text for text in generator.sample(definitions, count - 1 + len(true)) if text not in true][:count - 1]
             answer = generator.randrange(count)
             question, gap = (format_prompt(definition_request(synset)), "") if instructed else (_name(synset), " ")
             texts = [*false[:answer], synset.definition, *false[answer:]]
@@ -240,17 +241,20 @@ def write(parts: Parts, output: str | os.PathLike, *, questions: int | None = No
     - `pretraining.txt`: passages with an empty line between them, what `python -m grootl.pretrain` takes;
     - `instructions.json`: what `python -m grootl.finetune` takes;
     - `choice.jsonl`, `last_word.jsonl`, `text.jsonl`: what `python -m grootl.evaluate` takes, of what is held out;
+    - `held_out.json`: instructions of what is held out;
     - `instructed/choice.jsonl`: the same questions as instructions.
 
     Arguments:
-        questions, texts: the most questions of each kind, and the most texts; by default all.
+        questions, texts: the most questions and held out instructions of each kind, and the most texts; by default all.
 
     Returns the folder.
     """
     folder = Path(output)
     (folder / "instructed").mkdir(parents=True, exist_ok=True)
     (folder / "pretraining.txt").write_text("\n\n".join(passages(parts.pretraining)) + "\n", encoding="utf-8")
-    (folder / "instructions.json").write_text(json.dumps(instruction_pairs(parts.instructions), indent=1), encoding="utf-8")
+    for name, pairs in (("instructions", instruction_pairs(parts.instructions)),
+                        ("held_out", instruction_pairs(parts.held_out)[:questions])):
+        (folder / f"{name}.json").write_text(json.dumps(pairs, indent=1), encoding="utf-8")
     _write_lines(folder / "choice.jsonl", choices(parts.held_out)[:questions])
     _write_lines(folder / "instructed" / "choice.jsonl", choices(parts.held_out, instructed=True)[:questions])
     _write_lines(folder / "last_word.jsonl", last_words(parts.held_out)[:questions])

@@ -11,6 +11,7 @@ import argparse
 import io
 import json
 import logging
+import math
 import os
 import platform
 import time
@@ -27,13 +28,14 @@ import datasets
 import torch
 import transformers
 from datasets import Dataset, concatenate_datasets
+from torch.utils.data import DataLoader
 from transformers import PreTrainedTokenizerBase, set_seed
 
 from .checkpoints import load_model, load_tokenizer
 from .command_line import run
 from .configuration import MODES
 from .corpora import definition_request, read_wordnet, split, write
-from .data import IGNORED, format_prompt, load_instructions
+from .data import IGNORED, Batches, format_prompt, load_instructions
 from .evaluate import evaluate
 from .finetune import Training, add_lora, train
 from .modeling import GrootLForCausalLM
@@ -104,7 +106,7 @@ def demonstrate(size: Size, output: str | os.PathLike, data: str | os.PathLike |
     # Chain is the model as it is; the others are what the adapters have to start from.
     for mode in MODES:
         model = load_model(folder / "mamba", mode=mode)
-        rows.append({"mode": mode, "trained": False, "seed": None, "scores": _scores(model, tokenizer, folder / "data"),
+        rows.append({"mode": mode, "trained": False, "seed": None, "scores": _scores(model, tokenizer, folder / "data", size.length),
                      "said": _said(model, tokenizer, requests[:3])})
         say(_line(rows[-1]))
     training = _rows(folder / "data" / "instructions.json", texts, tokenizer, size)
@@ -112,7 +114,7 @@ def demonstrate(size: Size, output: str | os.PathLike, data: str | os.PathLike |
         for mode in MODES:
             model, speed = _finetuned(folder / "mamba", mode, training, tokenizer, folder / f"{mode}-{seed}", size, seed)
             rows.append({"mode": mode, "trained": True, "seed": seed, "tokens_per_second": speed,
-                         "scores": _scores(model, tokenizer, folder / "data"),
+                         "scores": _scores(model, tokenizer, folder / "data", size.length),
                          "said": _said(model, tokenizer, requests[:3])})
             say(_line(rows[-1]))
     generation = _generation(folder / "mamba", tokenizer, requests, size)
@@ -156,12 +158,14 @@ def _quiet() -> Iterator[None]:
         yield
 
 
-def _scores(model: torch.nn.Module, tokenizer: PreTrainedTokenizerBase, data: Path) -> dict[str, float]:
+def _scores(model: torch.nn.Module, tokenizer: PreTrainedTokenizerBase, data: Path, length: int) -> dict[str, float]:
     model.eval()
+    rows = load_instructions(data / "held_out.json", tokenizer, length, leave_out=True).rows
     with _quiet():
         texts = evaluate(model, tokenizer, ["grootl_text", "grootl_last_word", "grootl_choice"], data=data)["results"]
         told = evaluate(model, tokenizer, ["grootl_choice"], data=data / "instructed")["results"]
     return {
+        "response_perplexity": _response_perplexity(model, rows, tokenizer),
         "bits_per_byte": texts["grootl_text"]["bits_per_byte,none"],
         "word_perplexity": texts["grootl_text"]["word_perplexity,none"],
         "choice": 100 * texts["grootl_choice"]["acc_norm,none"],
@@ -171,6 +175,16 @@ def _scores(model: torch.nn.Module, tokenizer: PreTrainedTokenizerBase, data: Pa
         "last_word_error": 100 * texts["grootl_last_word"]["acc_stderr,none"],
         "last_word_perplexity": texts["grootl_last_word"]["perplexity,none"],
     }
+
+
+@torch.inference_mode()
+def _response_perplexity(model: torch.nn.Module, rows: Dataset, tokenizer: PreTrainedTokenizerBase) -> float:
+    """Of the tokens that fine-tuning would learn of the rows."""
+    total, count = 0.0, 0
+    for batch in DataLoader(rows, 8, collate_fn=Batches(tokenizer)):
+        learned = (batch["labels"][:, 1:] != IGNORED).sum().item()
+        total, count = total + model(**batch).loss.item() * learned, count + learned
+    return math.exp(total / count)
 
 
 @torch.inference_mode()
@@ -207,7 +221,7 @@ def _line(row: dict) -> str:
         NO_CHANGE if row["mode"] == "chain" else f"{row['mode']}, not trained"
     scores = row["scores"]
     speed = f", trained at {row['tokens_per_second']:.0f} tokens/s" if row["trained"] else ""
-    return (f"{name}: word perplexity {scores['word_perplexity']:.1f}, choice {scores['choice']:.1f}%, as an instruction "
+    return (f"{name}: responses' perplexity {scores['response_perplexity']:.1f}, words' {scores['word_perplexity']:.0f}, choice {scores['choice']:.1f}%, as an instruction "
             f"{scores['instructed_choice']:.1f}%, last word {scores['last_word']:.1f}%{speed}")
 
 

@@ -18,14 +18,15 @@ from .configuration import MODES
 
 TEMPLATE = Path(__file__).with_name("page.md")
 SCORES = {  # name in the results: header, digits
-    "word_perplexity": ("perplexity per word, held-out text", 1),
+    "response_perplexity": ("perplexity of held-out responses", 1),
+    "word_perplexity": ("perplexity per word, held-out text", 0),
     "bits_per_byte": ("bits per byte", 3),
     "choice": ("choice, %", 1),
     "instructed_choice": ("choice as an instruction, %", 1),
     "last_word": ("last word, %", 1),
-    "last_word_perplexity": ("last word's perplexity", 1),
+    "last_word_perplexity": ("last word's perplexity", 0),
 }
-_PLOTTED = ("word_perplexity", "choice", "instructed_choice", "last_word")
+_PLOTTED = ("response_perplexity", "bits_per_byte", "choice", "last_word")
 
 
 def write_page(folder: str | os.PathLike) -> Path:
@@ -143,8 +144,22 @@ def _run(results: dict) -> str:
 
 def _speed(path: Path) -> str:
     if not path.is_file():
-        return "Not run here: `python -m grootl.bench` wasn't, so there is nothing to show."
-    raise NotImplementedError
+        return "`python -m grootl.bench` was not run here."
+    results = _read(path, "machine", "python -m grootl.bench")
+    blocks = []
+    for part in (part for name, part in results.items() if name != "machine"):
+        if "megabytes" in part:
+            sizes = list(next(iter(part["megabytes"].values())))
+            lines = [[name, *(f"{row[size]:,.1f}" for size in sizes)] for name, row in part["megabytes"].items()]
+            table = _table(["", *(f"MB, state size {size}" for size in sizes)], lines)
+        else:
+            faster = part.get("times_faster", {})
+            header = ["", "seconds", "times faster than transformers"][:3 if faster else 2]
+            table = _table(header, [[name, f"{min(times):,.2f}", f"{faster[name]:,.1f}" if name in faster else ""][:len(header)]
+                                    for name, times in part["seconds"].items()])
+        blocks.append(f"{part['what'][0].upper()}{part['what'][1:]}:\n\n{table}")
+    machine = ", ".join(f"{name} {value}" for name, value in results["machine"].items())
+    return "\n\n".join([*blocks, f"Measured on: {machine}."])
 
 
 def _plot(results: dict, path: Path) -> None:
