@@ -125,7 +125,7 @@ def trees(figures: dict) -> str:
         rows.append([NAMES[row], _spread(accuracy[row]) if row in accuracy else "left out",
                      *(f"{speed:.3g} ({speed / first:.2f} ×)" for speed, first in zip(speeds, firsts)),
                      f"{_paper('speed', row)} ({PAPER['speed'][row] / PAPER['speed']['tree']:.2f} ×)"])
-    return _table(["", "top-1, here", "this network, 32², images/s", "GrootV-T, 224², images/s",
+    return _table(["", "top-1, here", "this network, 32², images/s of one core", "GrootV-T, 224², images/s of one core",
                    "images/s of the paper: GrootV-T, 224², V100"], rows)
 
 
