@@ -269,6 +269,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--write-again", action="store_true", help="only write the page again from OUTPUT/grootv/results.json")
     parser.add_argument("--tasks", nargs="*", default=TASKS, metavar="TASK", help=f"what to train, of {', '.join(TASKS)} (default "
                         "all of them); detection and segmentation start from classification and bring it along")
+    parser.add_argument("--note", default="", help="a sentence for the page")
     options = parser.parse_args(arguments)
     if not set(options.tasks) <= set(TASKS):
         parser.error(f"--tasks must be of {', '.join(TASKS)}, got {' '.join(options.tasks)}")
@@ -286,6 +287,7 @@ def main(arguments: list[str] | None = None) -> None:
             with tempfile.TemporaryDirectory(prefix="grootv-demo-") as folder:
                 figures = measure(plan, tasks, options.data, Path(folder), options.jobs)
                 draw(plan, tasks, Path(folder), options.output / "grootv")
+            figures["note"] = options.note
             figures["command"] = " ".join(["python -m grootv.demo", *(["--full"] if options.full else []),
                                            *([f"--seeds {options.seeds}"] if options.seeds is not None else []),
                                            *(["--tasks", *options.tasks] if len(tasks) < len(TASKS) else [])])

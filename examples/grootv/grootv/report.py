@@ -167,8 +167,12 @@ def plan(figures: dict) -> str:
             f"{one['evaluated']} composites")
 
 
-def seconds(figures: dict) -> str:
-    return f"{figures['seconds'] / 60:.0f} minutes"
+def duration(figures: dict) -> str:
+    return f"They took {figures['seconds'] / 60:.0f} minutes. " if "seconds" in figures else ""
+
+
+def note(figures: dict) -> str:
+    return figures.get("note", "")
 
 
 def reproduce(figures: dict) -> str:
@@ -188,7 +192,7 @@ def propagation_setting(figures: dict) -> str:
 
 BLOCKS = {block.__name__: block for block in (
     classification, detection, segmentation, pictures, verdict_classification, verdict_detection, verdict_segmentation, trees, propagation,
-    propagation_ratio, propagation_setting, majority, costs, shares, machine, plan, seconds, reproduce)}
+    propagation_ratio, propagation_setting, majority, costs, shares, machine, plan, duration, note, reproduce)}
 
 
 def page(figures: dict) -> str:
