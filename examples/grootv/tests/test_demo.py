@@ -86,7 +86,7 @@ def test_page():
     assert "{{" not in page and "They took 2 minutes." in page
     accuracy = [100 * one["results"]["top1"] for one in figures["runs"] if one["task"] == "classification" and one["row"] == "tree"]
     assert f"| tree, one per block | {np.mean(accuracy):.1f} ± {np.std(accuracy, ddof=1):.1f} | 83.4 |" in page
-    assert "| tree, one per stage |" in page and "3 (1.50 ×) | 3 (1.50 ×) | 392 (1.40 ×) |" in page
+    assert "| tree, one per stage |" in page and "3.00 (1.50 ×) | 3.00 (1.50 ×) | 392 (1.40 ×) |" in page
     assert "trees 2.0 %, scans 3.0 %, together 5.0 %" in page
     assert "The tree's is 1.14 × the raster's" in page
 
