@@ -123,9 +123,9 @@ def trees(figures: dict) -> str:
         speeds = [figures["speeds"][name][row] for name in ("small", "grootv_tiny")]
         firsts = [figures["speeds"][name]["tree"] for name in ("small", "grootv_tiny")]
         rows.append([NAMES[row], _spread(accuracy[row]) if row in accuracy else "left out",
-                     *(f"{speed:.3g} ({speed / first:.2f} ×)" for speed, first in zip(speeds, firsts)),
+                     *(f"{speed:,.{0 if speed >= 100 else 2}f} ({speed / first:.2f} ×)" for speed, first in zip(speeds, firsts)),
                      f"{_paper('speed', row)} ({PAPER['speed'][row] / PAPER['speed']['tree']:.2f} ×)"])
-    return _table(["", "top-1, here", "this network, 32², images/s", "GrootV-T, 224², images/s",
+    return _table(["", "top-1, here", "this network, 32², images/s of one core", "GrootV-T, 224², images/s of one core",
                    "images/s of the paper: GrootV-T, 224², V100"], rows)
 
 
@@ -167,8 +167,12 @@ def plan(figures: dict) -> str:
             f"{one['evaluated']} composites")
 
 
-def seconds(figures: dict) -> str:
-    return f"{figures['seconds'] / 60:.0f} minutes"
+def duration(figures: dict) -> str:
+    return f"They took {figures['seconds'] / 60:.0f} minutes. " if "seconds" in figures else ""
+
+
+def note(figures: dict) -> str:
+    return figures.get("note", "")
 
 
 def reproduce(figures: dict) -> str:
@@ -188,7 +192,7 @@ def propagation_setting(figures: dict) -> str:
 
 BLOCKS = {block.__name__: block for block in (
     classification, detection, segmentation, pictures, verdict_classification, verdict_detection, verdict_segmentation, trees, propagation,
-    propagation_ratio, propagation_setting, majority, costs, shares, machine, plan, seconds, reproduce)}
+    propagation_ratio, propagation_setting, majority, costs, shares, machine, plan, duration, note, reproduce)}
 
 
 def page(figures: dict) -> str:
@@ -198,7 +202,8 @@ def page(figures: dict) -> str:
             raise ValueError(f"{TEMPLATE.name} asks for {{{{{match[1]}}}}}; known are {', '.join(BLOCKS)}")
         return BLOCKS[match[1]](figures)
 
-    return re.sub(r"\{\{(\w+)\}\}", fill, TEMPLATE.read_text(encoding="utf-8"))
+    filled = re.sub(r"\{\{(\w+)\}\}", fill, TEMPLATE.read_text(encoding="utf-8"))
+    return re.sub(r"\n{3,}", "\n\n", filled)  # where a block had nothing to say
 
 
 def write(figures: dict, output: Path) -> None:

@@ -83,12 +83,33 @@ def _figures(seeds=3):
 def test_page():
     figures = _figures()
     page = report.page(figures)
-    assert "{{" not in page and "2 minutes" in page
+    assert "{{" not in page and "They took 2 minutes." in page
     accuracy = [100 * one["results"]["top1"] for one in figures["runs"] if one["task"] == "classification" and one["row"] == "tree"]
     assert f"| tree, one per block | {np.mean(accuracy):.1f} ± {np.std(accuracy, ddof=1):.1f} | 83.4 |" in page
-    assert "| tree, one per stage |" in page and "3 (1.50 ×) | 3 (1.50 ×) | 392 (1.40 ×) |" in page
+    assert "| tree, one per stage |" in page and "3.00 (1.50 ×) | 3.00 (1.50 ×) | 392 (1.40 ×) |" in page
     assert "trees 2.0 %, scans 3.0 %, together 5.0 %" in page
     assert "The tree's is 1.14 × the raster's" in page
+
+
+def test_command_line(clothes, tmp_path, monkeypatch):
+    """All that `main` does, with what takes long replaced by figures."""
+    figures = _figures()
+    asked = []
+    monkeypatch.setattr(demo, "QUICK", PLAN)
+    monkeypatch.setattr(demo, "run_all", lambda plan, tasks, folder, jobs: asked.append((plan, tasks, jobs)) or figures["runs"])
+    monkeypatch.setattr(demo, "draw", lambda *arguments: None)
+    monkeypatch.setattr(demo, "speeds", lambda plan: figures["speeds"])
+    monkeypatch.setattr(demo, "network_costs", lambda: figures["costs"])
+    monkeypatch.setattr(demo, "time_shares", lambda model, x: (figures["shares"], ""))
+    monkeypatch.setattr(demo.propagation, "study", lambda *arguments, **options: figures["propagation"])
+    demo.main(["--data", str(clothes), "--output", str(tmp_path), "--seeds", "2", "--jobs", "1", "--tasks", "segmentation",
+               "--note", "A test."])
+    assert asked == [(replace(PLAN, seeds=2), ["classification", "segmentation"], 1)]
+    page = (tmp_path / "grootv.md").read_text(encoding="utf-8")
+    assert "A test." in page and "    python -m grootv.demo --seeds 2 --tasks segmentation\n" in page
+    (tmp_path / "grootv.md").unlink()
+    demo.main(["--output", str(tmp_path), "--write-again"])
+    assert (tmp_path / "grootv.md").read_text(encoding="utf-8") == page
 
 
 def test_page_of_some_tasks():
