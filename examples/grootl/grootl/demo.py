@@ -122,7 +122,7 @@ def demonstrate(size: Size, output: str | os.PathLike, data: str | os.PathLike |
             "versions": {name: version(name) for name in ("treescan", "torch", "transformers", "peft", "lm_eval")},
             "text": {name: len(part) for name, part in parts._asdict().items()}, "requests": requests[:3],
             "pretraining": pretraining, "rows": rows, "generation": generation,
-            "minutes": (time.perf_counter() - start) / 60}
+            "minutes": (time.perf_counter() - start) / 60, "load": os.getloadavg()[2], "cores": os.cpu_count()}
 
 
 def _rows(instructions: Path, texts: list[str], tokenizer: PreTrainedTokenizerBase, size: Size) -> Dataset:

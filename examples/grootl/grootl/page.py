@@ -13,6 +13,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from statistics import mean, stdev
 
+from scipy.stats import t
+
 from .command_line import run
 from .configuration import MODES
 
@@ -95,12 +97,13 @@ def differences(results: dict) -> str:
         for score, (header, digits) in SCORES.items():
             values = [row["scores"][score] - chain[row["seed"]][score] for row in _of(results, mode, True)]
             line.append(_spread(values, digits, "+"))
-            if len(values) > 1 and abs(mean(values)) > 2 * stdev(values) / len(values) ** 0.5:
+            if len(values) > 1 and abs(mean(values)) > t.ppf(0.975, len(values) - 1) * stdev(values) / len(values) ** 0.5:
                 standing_out.append(f"{mode}'s {header.removesuffix(', %')} ({_spread(values, digits, '+')})")
         lines.append(line)
     count = len(lines) * len(SCORES)
-    said = f"{len(standing_out)} of these {count} differences are larger than twice their standard error over the seeds" + (
-        f": {'; '.join(standing_out)}." if standing_out else ".")
+    said = (f"{len(standing_out)} of these {count} differences stand out of the noise of the seeds (Student's t, two-sided, "
+            f"5%), where {0.05 * count:.1f} would by chance"
+            + (f": {'; '.join(standing_out)}." if standing_out else "."))
     if len(chain) == 1:
         said = "There is one seed, so nothing can be said about what stands out."
     return _table(["", *(header for header, _ in SCORES.values())], lines) + f"\n\n{said}"
@@ -126,7 +129,9 @@ def _run(results: dict) -> str:
     shape, no_change = size["pretraining"], _of(results, "chain", False)[0]["scores"]
     seeds = f"{size['seeds']} seed" + ("" if size["seeds"] == 1 else "s")
     return "\n".join((
-        f"- machine: {results['machine']}; the whole run took {results['minutes']:.0f} minutes",
+        f"- machine: {results['machine']}; the whole run took {results['minutes']:.0f} minutes, at the end of which the "
+        f"machine's load average over 15 minutes was {results['load']:.1f} on {results['cores']} cores: where it is higher "
+        "than the cores, others ran as well, and all speeds here are too low and uneven",
         "- versions: " + ", ".join(f"{name} {number}" for name, number in results["versions"].items()),
         f"- text: WordNet, {text['pretraining']:,} synsets to pretrain on, {text['instructions']:,} to fine-tune on, "
         f"{text['held_out']:,} held out",
