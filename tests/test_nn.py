@@ -59,6 +59,16 @@ def test_states_add_up():
     torch.testing.assert_close(one(x), two(x))
 
 
+def test_tree_ssm_returns_its_tree():
+    torch.manual_seed(0)
+    module, x = nn.TreeSSM(8), torch.rand(2, 5, 6, 8)
+    y, tree = module(x, return_tree=True)
+    again, same = module(x, tree, return_tree=True)
+    assert same is tree and torch.equal(again, y) and torch.equal(module(x), y)
+    other = treescan.build_tree(torch.rand(2, 3, 5, 6))
+    assert not torch.equal(tree.parent, other.parent) and not torch.equal(module(x, other), y)
+
+
 def test_tree_ssm_scans_channels_last(monkeypatch):
     """No scan in the block transposes: what it is given has channels next to each other."""
     strides = []

@@ -33,8 +33,9 @@ def tree_scanning(x: Tensor, x_proj_weight: Tensor, dt_projs_weight: Tensor, dt_
     batch, channels, height, width = x.shape
     states, rank = A_logs.shape[1], dt_projs_weight.shape[2]
     pixels = x.permute(0, 2, 3, 1)
-    r, b, c = (pixels @ x_proj_weight[0].T).split([rank, states, states], -1)
-    dt = F.softplus(r @ dt_projs_weight[0].T + dt_projs_bias[0])
+    # squeeze, since the derivative of [0] copies.
+    r, b, c = F.linear(pixels, x_proj_weight.squeeze(0)).split([rank, states, states], -1)
+    dt = F.softplus(F.linear(r, dt_projs_weight.squeeze(0), dt_projs_bias.squeeze(0)))
     if tree is None:
         tree = build_tree(x, "grid", metric=metric)
     # States stand beside the channels, all in channels-last memory: (B, H, W, N, D).
@@ -42,7 +43,8 @@ def tree_scanning(x: Tensor, x_proj_weight: Tensor, dt_projs_weight: Tensor, dt_
     drive = (dt * pixels).unsqueeze(-2) * b.unsqueeze(-1)
     h = tree_scan(drive.flatten(3).permute(0, 3, 1, 2), decay.flatten(3).permute(0, 3, 1, 2), tree)
     h = h_norm(h.permute(0, 2, 3, 1).unflatten(3, (states, channels)))
-    return out_norm((h * c.unsqueeze(-1)).sum(-2) + Ds * pixels)
+    y = h.squeeze(-2) * c if states == 1 else (h * c.unsqueeze(-1)).sum(-2)
+    return out_norm(torch.addcmul(y, Ds, pixels))
 
 
 class TreeSSM(nn.Module):
@@ -61,8 +63,9 @@ class TreeSSM(nn.Module):
         metric: the cost that the tree minimises.
         dt_min, dt_max, dt_scale, dt_init_floor: the range of steps at initialisation, as in Mamba.
 
-    `forward(x, tree=None)` takes x (B, H, W, d_model) and returns the same shape; pass a Tree to share one between
-    blocks. Parameter names and shapes are those of the original, so its checkpoints load.
+    `forward(x, tree=None, return_tree=False)` takes x (B, H, W, d_model) and returns the same shape, with `return_tree` a
+    pair of that and the tree that it scanned along: pass it on as `tree` to share it between blocks. Parameter names and
+    shapes are those of the original, so its checkpoints load.
 
     Raises ValueError for sizes below 1 or an even d_conv. O(B D N H W); deterministic.
 
@@ -101,11 +104,14 @@ class TreeSSM(nn.Module):
         self.out_proj = nn.Linear(inner, d_model, bias=bias)
         self.dropout = nn.Dropout(dropout)
 
-    def forward(self, x: Tensor, tree: Tree | None = None) -> Tensor:
+    def forward(self, x: Tensor, tree: Tree | None = None, return_tree: bool = False) -> Tensor | tuple[Tensor, Tree]:
         if x.ndim != 4 or x.shape[3] != self.in_proj.in_features:
             raise ValueError(f"x must have shape (B, H, W, {self.in_proj.in_features}), got {tuple(x.shape)}")
         u, z = self.in_proj(x).chunk(2, -1)
         u = F.silu(self.conv2d(u.permute(0, 3, 1, 2)))
+        if tree is None:
+            tree = build_tree(u, "grid", metric=self.metric)
         y = tree_scanning(u, self.x_proj_weight, self.dt_projs_weight, self.dt_projs_bias, self.A_logs, self.Ds,
-                          self.out_norm, self.h_norm, tree=tree, metric=self.metric)
-        return self.dropout(self.out_proj(y * F.silu(z)))
+                          self.out_norm, self.h_norm, tree=tree)
+        y = self.dropout(self.out_proj(y * F.silu(z)))
+        return (y, tree) if return_tree else y

@@ -35,7 +35,8 @@ def load_model(folder: str | os.PathLike, *, mode: str | None = None, mixing: fl
     if not (folder / ADAPTER_CONFIG).is_file():
         return _load_weights(folder, config, dtype)
     below = PeftConfig.from_pretrained(folder).base_model_name_or_path
-    model = _load_weights(_folder(below, f"the model below the adapter, as {folder / ADAPTER_CONFIG} names it,"), config, dtype)
+    below = _folder(below, f"the model below the adapter, as {folder / ADAPTER_CONFIG} names it,")
+    model = _load_weights(below, config, dtype)
     try:
         return PeftModel.from_pretrained(model, folder)
     except (SafetensorError, RuntimeError) as error:
@@ -54,7 +55,7 @@ def load_config(folder: str | os.PathLike, **settings) -> GrootLConfig:
 
 
 def load_tokenizer(folder: str | os.PathLike) -> PreTrainedTokenizerBase:
-    """The tokenizer in a model's folder. Raises FileNotFoundError without the folder, ValueError without a tokenizer."""
+    """The tokenizer in a model's folder. Raises FileNotFoundError without the folder, ValueError without tokenizer."""
     folder = _folder(folder)
     if not (folder / "tokenizer.json").is_file():
         raise ValueError(f"{folder}: there is no tokenizer, tokenizer.json is missing")

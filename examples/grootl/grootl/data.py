@@ -11,8 +11,8 @@ from transformers import DataCollatorForSeq2Seq, PreTrainedTokenizerBase
 
 IGNORED = -100  # the label of tokens that the loss leaves out
 
-_WITH_INPUT = ("Below is an instruction that describes a task, paired with an input that provides further context. Write a "
-               "response that appropriately completes the request.\n\n"
+_WITH_INPUT = ("Below is an instruction that describes a task, paired with an input that provides further context. "
+               "Write a response that appropriately completes the request.\n\n"
                "### Instruction:\n{instruction}\n\n### Input:\n{input}\n\n### Response:\n")
 _WITHOUT_INPUT = ("Below is an instruction that describes a task. Write a response that appropriately completes the "
                   "request.\n\n"
@@ -54,16 +54,16 @@ def load_instructions(path: str | Path, tokenizer: PreTrainedTokenizerBase, max_
                       leave_out: bool = False) -> InstructionRows:
     """The rows that a model learns the instructions of a file from: prompt, response, end of text.
 
-    The prompt has the label -100; the response, tokenised on its own, and the end-of-text token behind it are learned. A
-    row of more than `max_length` tokens loses the end of its response, end of text included, which is counted.
+    The prompt has the label -100; the response, tokenised on its own, and the end-of-text token behind it are learned.
+    A row of more than `max_length` tokens loses the end of its response, end of text included, which is counted.
 
     Arguments:
         path: a JSON list or JSON lines of {"instruction": str, "input": str, "output": str}; `input` may be missing.
         tokenizer: needs an eos_token.
         max_length: the most tokens of a row, at least 2.
-        leave_out: go on without the entries that can't be used (the published Alpaca data has some with an empty
-            output): a line that isn't JSON, a missing field or one that isn't text, an empty output, a prompt that leaves
-            no room for a response. They are in `left_out`, by name.
+        leave_out: go on without the entries that can't be used (the published Alpaca data are said to have some with an
+            empty output): a line that isn't JSON, a missing field or one that isn't text, an empty instruction or
+            output, a prompt that leaves no room for a response. They are in `left_out`, by name.
 
     Raises FileNotFoundError without the file; ValueError for a list that isn't JSON, for a file without usable entries,
     and, unless `leave_out`, for entries that can't be used, naming them.
@@ -106,9 +106,10 @@ def load_instructions(path: str | Path, tokenizer: PreTrainedTokenizerBase, max_
 class Batches(DataCollatorForSeq2Seq):
     """Makes batches of rows, padded to the longest, on the right.
 
-    A Mamba's state passes from left to right, so what stands on the right of a row can't change it: padding there needs no
-    mask to be harmless, whatever model gets the batch. (Prompts to generate from are padded on the left, where their last
-    tokens line up.) Padding has the label -100 and the attention mask 0, also where the tokenizer pads with its eos_token.
+    A Mamba's state passes from left to right, so what stands on the right of a row can't change it: padding there needs
+    no mask to be harmless, whatever model gets the batch. (Prompts to generate from are padded on the left, where their
+    last tokens line up.) Padding has the label -100 and the attention mask 0, also where the tokenizer pads with its
+    eos_token. The model tells each row's context length by its labels.
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase):
@@ -126,7 +127,8 @@ class _Entry(dict):
         self.where = where
         self.broken = broken
         if broken is None and not isinstance(value, dict):
-            self.broken = f"must be an object with the fields instruction, input and output, got a {type(value).__name__}"
+            self.broken = ("must be an object with the fields instruction, input and output, got a "
+                           f"{type(value).__name__}")
 
 
 def _read(path: Path) -> list[_Entry]:

@@ -46,10 +46,11 @@ _logger = logging.getLogger(__name__)
 class GrootLHarness(HFLM):
     """lm_eval's model for GrootL: each row's context is the context of its own request.
 
-    Requests have a context and a continuation, whose likelihood is asked for. The context is what `context_length` counts;
-    where it is empty, and in texts that are predicted from their beginning, there is no prompt, as in a row without one
-    in training: all of it is context in mode "causal", none in "original". The latter's trees depend on the least context
-    in a batch, so it gets batches of equal contexts: results don't depend on `batch_size` in any mode.
+    Requests have a context and a continuation, whose likelihood is asked for. The context is what `context_length`
+    counts; where it is empty, and in texts that are predicted from their beginning, there is no prompt, as in a row
+    without one in training: all of it is context in mode "causal", none in "original". The latter's trees depend on the
+    least context in a batch, so it gets batches of equal contexts: likelihoods don't depend on `batch_size` in any mode
+    but for rounding; texts that "original" generates do. One process evaluates.
 
     Arguments, of the constructor or of lm_eval's `model_args`:
         pretrained: a folder as for `load_model`, or a model.
@@ -67,7 +68,8 @@ class GrootLHarness(HFLM):
                  mixing: float | None = None, window: int | None = None, batch_size: int | str | None = 1,
                  max_batch_size: None = None, max_length: int | None = None, device: str | None = None):
         if not str(batch_size or 1).isdecimal() or max_batch_size is not None:
-            raise ValueError(f"batch_size must be a number, without max_batch_size, got {batch_size!r}, {max_batch_size!r}")
+            raise ValueError(f"batch_size must be a number, without max_batch_size, got {batch_size!r} and "
+                             f"{max_batch_size!r}")
         if isinstance(pretrained, (str, os.PathLike)):
             tokenizer = pretrained if tokenizer is None else tokenizer
             pretrained = load_model(pretrained, mode=mode, mixing=mixing, window=window).to(device or "cpu")
@@ -91,8 +93,8 @@ class GrootLHarness(HFLM):
         rows = [self._row(*request) for request in requests]
         if cut := sum(len(row.tokens) < len(context) + len(continuation)
                       for row, (_, context, continuation) in zip(rows, requests)):
-            _logger.warning("%d of %d rows are longer than max_length=%d tokens: their beginnings are cut", cut, len(rows),
-                            self.max_length)
+            _logger.warning("%d of %d rows are longer than max_length=%d tokens: their beginnings are cut",
+                            cut, len(rows), self.max_length)
         answers: list = [None] * len(rows)
         progress = tqdm(total=len(rows), disable=disable_tqdm, desc="log-likelihoods")
         for batch in self._batches(rows, override_bs or self.batch_size):
@@ -206,7 +208,7 @@ def _with_files(task: dict, data: str | os.PathLike | None) -> dict:
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m grootl.evaluate", description=__doc__.split("\n")[0])
     parser.add_argument("--model", required=True, help="folder of an ordinary Mamba, a GrootL model or an adapter")
-    parser.add_argument("--tasks", required=True, nargs="+", help="grootl_paper, grootl_choice, or any that lm_eval has")
+    parser.add_argument("--tasks", required=True, nargs="+", help="grootl_paper, grootl_choice ..., any of lm_eval's")
     parser.add_argument("--data", help="folder of the files of grootl_choice, grootl_last_word and grootl_text")
     parser.add_argument("--mode", choices=MODES, help="in place of the model's own")
     parser.add_argument("--mixing", type=float, help="in place of the model's own")
@@ -219,15 +221,15 @@ def main() -> None:
     parser.add_argument("--output", help="a JSON file for the results")
     arguments = parser.parse_args()
     model = load_model(arguments.model, mode=arguments.mode, mixing=arguments.mixing, window=arguments.window)
-    results = evaluate(model.to(arguments.device), load_tokenizer(arguments.model), arguments.tasks, data=arguments.data,
-                       batch_size=arguments.batch_size, max_length=arguments.max_length, limit=arguments.limit,
-                       num_fewshot=arguments.num_fewshot)
+    results = evaluate(model.to(arguments.device), load_tokenizer(arguments.model), arguments.tasks,
+                       data=arguments.data, batch_size=arguments.batch_size, max_length=arguments.max_length,
+                       limit=arguments.limit, num_fewshot=arguments.num_fewshot)
     setting = {name: getattr(model.config, name) for name in ("mode", "mixing", "window")}
     print(f"{arguments.model}: " + ", ".join(f"{name} {value}" for name, value in setting.items()))
     print(make_table(results))
     if arguments.output:
-        Path(arguments.output).write_text(json.dumps({"model": arguments.model, **setting, "results": results["results"]},
-                                                     indent=2))
+        written = {"model": arguments.model, **setting, "results": results["results"]}
+        Path(arguments.output).write_text(json.dumps(written, indent=2))
 
 
 if __name__ == "__main__":

@@ -1,15 +1,15 @@
 """Trains LoRA adapters on instructions.
 
-    python -m grootl.finetune --model mamba-130m-hf --data alpaca.json --mode causal --mixing 0.3 --window 3 --output runs/x
+    python -m grootl.finetune --model mamba-130m-hf --data alpaca.json --mode causal --output runs/x
 
-Takes all arguments of transformers' Trainer as well (--learning_rate, --bf16, --gradient_checkpointing, --deepspeed ...);
-`torchrun --nproc_per_node 2 -m grootl.finetune ...` trains with several processes.
+Takes all arguments of transformers' Trainer as well (--learning_rate, --bf16, --gradient_checkpointing, --deepspeed
+deepspeed.json ...); `torchrun --nproc_per_node 2 -m grootl.finetune ...` trains with several processes. What DeepSpeed
+does with that file was not run.
 """
 
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -36,7 +36,7 @@ class FinetuneArguments:
 
     model: str = field(metadata={"help": "folder of an ordinary Mamba or a GrootL model, with its tokenizer"})
     data: str = field(metadata={"help": "instructions in the Alpaca format, a JSON list or JSON lines"})
-    mode: str | None = field(default=None, metadata={"help": "chain, original or causal; as the model has it by default"})
+    mode: str | None = field(default=None, metadata={"help": "chain, original or causal; by default the model's"})
     mixing: float | None = field(default=None, metadata={"help": "how much of the tree's scan is added"})
     window: int | None = field(default=None, metadata={"help": "how far the trees' edges reach"})
     max_length: int = field(default=512, metadata={"help": "the most tokens of a row; longer responses are cut"})
@@ -45,14 +45,14 @@ class FinetuneArguments:
     alpha: int = field(default=16, metadata={"help": "the adapters are scaled with alpha / rank"})
     dropout: float = field(default=0.0, metadata={"help": "in front of the adapters"})
     targets: list[str] = field(default_factory=lambda: list(TARGETS), metadata={"help": "names of layers to adapt"})
-    resume: bool = field(default=False, metadata={"help": "go on from the newest complete checkpoint in the output folder"})
+    resume: bool = field(default=False, metadata={"help": "go on from the newest complete checkpoint in the output"})
 
 
 @dataclass
 class Training(TrainingArguments):
     """transformers' TrainingArguments with defaults for adapters on a Mamba."""
 
-    output_dir: str | None = field(default=None, metadata={"help": "the adapter's folder", "aliases": ["--output"]})
+    output_dir: str = field(metadata={"help": "the adapter's folder", "aliases": ["--output"]})
     learning_rate: float = field(default=2e-4, metadata={"help": "AdamW's; 2e-3 spoiled small models"})
     lr_scheduler_type: str = field(default="cosine", metadata={"help": "how the learning rate falls"})
     warmup_steps: float = field(default=0.03, metadata={"help": "a number of steps, or below 1 a part of all"})
@@ -62,7 +62,7 @@ class Training(TrainingArguments):
     # Every adapter is used in every step, so there is no need to search for those that aren't.
     ddp_find_unused_parameters: bool | None = field(default=False, metadata={"help": "see TrainingArguments"})
     # An incomplete batch can't be shared out: accelerate would fill it up with rows that were in the epoch before.
-    dataloader_drop_last: bool = field(default=True, metadata={"help": "leave an incomplete batch of rows for other epochs"})
+    dataloader_drop_last: bool = field(default=True, metadata={"help": "leave an incomplete batch to other epochs"})
     # A loss that isn't finite is to be seen.
     logging_nan_inf_filter: bool = field(default=False, metadata={"help": "see TrainingArguments"})
 
@@ -82,26 +82,26 @@ def add_lora(model: GrootLForCausalLM, rank: int = 8, alpha: int = 16, dropout: 
     if not targets or not layers.issuperset(targets):
         missing = ", ".join(target for target in targets if target not in layers) or "none at all"
         raise ValueError(f"targets must be names of layers, of {', '.join(sorted(layers))}; got {missing}")
-    return get_peft_model(model, LoraConfig(r=rank, lora_alpha=alpha, lora_dropout=dropout, target_modules=list(targets),
-                                            bias="none", task_type="CAUSAL_LM"))
+    return get_peft_model(model, LoraConfig(r=rank, lora_alpha=alpha, lora_dropout=dropout, bias="none",
+                                            target_modules=list(targets), task_type="CAUSAL_LM"))
 
 
 def train(model: PeftModel, rows: Dataset, tokenizer: PreTrainedTokenizerBase, arguments: TrainingArguments, *,
           resume: bool = False) -> TrainOutput:
     """Trains the model's adapters on rows, and saves them with their configuration in `arguments.output_dir`.
 
-    The loss is the mean over the learned tokens of a whole step, whatever rows, processes and accumulated batches they are
-    in, so that one process with batches of four trains as two with batches of two; without dropout, which is drawn in
-    each process. Mode "original" builds the trees of a batch for the least prompt in it, and does depend on who has which
-    rows.
+    The loss is the mean over the learned tokens of a whole step, whatever rows, processes and accumulated batches they
+    are in, so that one process with batches of four trains as two with batches of two; without dropout, which is drawn
+    in each process. Mode "original" builds the trees of a batch for the least prompt in it, and does depend on who has
+    which rows.
 
     Arguments:
         rows: columns `input_ids`, `attention_mask` and `labels`, as of `load_instructions`.
         resume: go on from the newest complete checkpoint in the output folder; without one, training starts. Models,
             optimizers, orders of rows and random numbers go on where they were.
 
-    Raises ValueError for fewer rows than a batch of all processes has, if there are checkpoints and `resume` isn't set, or
-    if they are of another mode, mixing or window.
+    Raises ValueError for fewer rows than a batch of all processes has, if there are checkpoints and `resume` isn't set,
+    or if they are of another mode, mixing or window.
     """
     together = arguments.train_batch_size * arguments.world_size
     if len(rows) < together:
@@ -109,7 +109,8 @@ def train(model: PeftModel, rows: Dataset, tokenizer: PreTrainedTokenizerBase, a
                          f"{arguments.world_size}; got {len(rows)}")
     checkpoint = _newest_checkpoint(Path(arguments.output_dir), model.config)
     if checkpoint is not None and not resume:
-        raise ValueError(f"{arguments.output_dir}: holds {checkpoint.name}; resume goes on from it, or choose another output")
+        raise ValueError(f"{arguments.output_dir}: holds {checkpoint.name}; resume goes on from it, or choose another "
+                         "output")
     if resume and arguments.should_log:
         print(f"resuming from {checkpoint}" if checkpoint else f"nothing to resume in {arguments.output_dir}, starting")
     trainer = _Trainer(model, arguments, Batches(tokenizer), rows, processing_class=tokenizer)
@@ -171,8 +172,6 @@ def main() -> None:
     parser = HfArgumentParser((FinetuneArguments, Training), prog="python -m grootl.finetune",
                               description=__doc__.split("\n")[0])
     arguments, training = parser.parse_args_into_dataclasses()
-    if training.output_dir is None:
-        raise ValueError("--output must name the folder for the adapter")
     output = finetune(arguments, training)
     if training.should_log:
         print(f"{training.output_dir}: {output.global_step} steps, mean loss {output.training_loss:.4f}")

@@ -18,8 +18,9 @@ def merge(model: PeftModel) -> GrootLForCausalLM:
 
         W + alpha / rank · B A
 
-    A Mamba's head has the weights of its embeddings. An adapter on the embeddings is only on them, so where there is one
-    the merged model's head gets weights of its own, the embeddings' as they were, and `tie_word_embeddings` is False.
+    A Mamba's head has the weights of its embeddings. An adapter on the embeddings is only on them, so where there is
+    one the merged model's head gets weights of its own, the embeddings' as they were, and `tie_word_embeddings` is
+    False.
 
     Raises ValueError if a weight wouldn't be finite.
     """
@@ -33,7 +34,7 @@ def merge(model: PeftModel) -> GrootLForCausalLM:
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m grootl.merge", description=__doc__.split(":")[0] + ".")
-    parser.add_argument("--adapter", required=True, help="what `python -m grootl.finetune` wrote, or a checkpoint of it")
+    parser.add_argument("--adapter", required=True, help="what grootl.finetune wrote, or a checkpoint of it")
     parser.add_argument("--output", required=True, help="the folder of the merged model; must not exist, or be empty")
     arguments = parser.parse_args()
     output = Path(arguments.output)

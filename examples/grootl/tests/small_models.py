@@ -13,6 +13,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import MambaConfig, MambaForCausalLM, PreTrainedTokenizerFast
 
 ROOT = Path(__file__).parent.parent
+TIMEOUT = 240  # seconds for a command; a busy machine takes one to load the libraries
 
 
 def byte_tokenizer() -> PreTrainedTokenizerFast:
@@ -27,8 +28,8 @@ def byte_tokenizer() -> PreTrainedTokenizerFast:
 
 def save_mamba(folder: Path, seed: int = 0) -> Path:
     torch.manual_seed(seed)
-    config = MambaConfig(vocab_size=257, hidden_size=32, num_hidden_layers=2, state_size=5, bos_token_id=0, eos_token_id=0,
-                         pad_token_id=0)
+    config = MambaConfig(vocab_size=257, hidden_size=32, num_hidden_layers=2, state_size=5, bos_token_id=0,
+                         eos_token_id=0, pad_token_id=0)
     model = MambaForCausalLM(config)
     with torch.no_grad():  # Fresh Mambas make next to nothing of their states: nobody would see which tree they are on.
         for name, parameter in model.named_parameters():
@@ -41,20 +42,20 @@ def save_mamba(folder: Path, seed: int = 0) -> Path:
 
 def save_instructions(path: Path, count: int = 13) -> Path:
     """Prompts and responses of many lengths."""
-    entries = [{"instruction": f"Say {'very ' * (i % 4)}{i}.", "input": "x" * (i % 3), "output": "yes " * (1 + i * 5 % 7)}
-               for i in range(count)]
+    entries = [{"instruction": f"Say {'very ' * (i % 4)}{i}.", "input": "x" * (i % 3),
+                "output": "yes " * (1 + i * 5 % 7)} for i in range(count)]
     path.write_text(json.dumps(entries))
     return path
 
 
-def run_module(module: str, *arguments: object, processes: int = 1, timeout: float = 120) -> subprocess.CompletedProcess:
+def run_module(module: str, *arguments: object, processes: int = 1) -> subprocess.CompletedProcess:
     """Runs a command of the package, as a user would; output and errors are text."""
-    return subprocess.run(command_of(module, *arguments, processes=processes), env=environment(), cwd=ROOT, timeout=timeout,
-                          capture_output=True, text=True)
+    return subprocess.run(command_of(module, *arguments, processes=processes), env=environment(), cwd=ROOT,
+                          timeout=TIMEOUT, capture_output=True, text=True)
 
 
 def command_of(module: str, *arguments: object, processes: int = 1) -> list[str]:
-    launcher = [] if processes == 1 else ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}"]
+    launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}"] if processes > 1 else []
     return [sys.executable, *launcher, "-m", module, *map(str, arguments)]
 
 

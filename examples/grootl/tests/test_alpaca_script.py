@@ -7,7 +7,7 @@ import subprocess
 import sys
 
 import torch
-from small_models import ROOT, byte_tokenizer, environment, save_instructions
+from small_models import ROOT, TIMEOUT, byte_tokenizer, environment, save_instructions
 from transformers import MambaConfig, MambaForCausalLM
 
 
@@ -25,7 +25,7 @@ def test_a_step_of_the_130m_configuration(tmp_path):
          "--gradient_accumulation_steps", "2", "--max_length", "220", "--logging_steps", "1", "--warmup_steps", "0"],
         env=environment() | {"PYTHON": sys.executable, "TASKS": "grootl_last_word", "DATA": str(tmp_path),
                              "HF_HOME": str(tmp_path / "cache")},
-        capture_output=True, text=True, timeout=280)
+        capture_output=True, text=True, timeout=3 * TIMEOUT)
     assert done.returncode == 0, done.stderr
     perplexities = {}
     for name in ("unadapted", "causal"):

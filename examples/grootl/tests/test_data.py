@@ -46,7 +46,8 @@ def test_lists_and_lines_are_read_alike(tmp_path, tokenizer, as_list):
                     encoding="utf-8")
     loaded = load_instructions(path, tokenizer)
     assert (loaded.entries, len(loaded.rows)) == (2, 2)
-    assert tokenizer.decode(loaded.rows[1]["input_ids"]).endswith("Füge {x} hinzu\n\n### Response:\nja {y}\u2028<|endoftext|>")
+    text = tokenizer.decode(loaded.rows[1]["input_ids"])
+    assert text.endswith("Füge {x} hinzu\n\n### Response:\nja {y}\u2028<|endoftext|>")
 
 
 def test_every_row_has_its_own_prompt_and_padding_on_the_right(tmp_path, tokenizer):
@@ -77,7 +78,7 @@ def test_long_responses_are_cut_and_counted(tmp_path, tokenizer):
 FAULTS = {
     "not json": ("{broken", r"line 2: not JSON at column 2: Expecting property name"),
     "no object": ("[1]", r"line 2: must be an object .* got a list"),
-    "missing output": ({"instruction": "a", "input": ""}, r"line 2: the field 'output' is missing, there are \['input', 'inst"),
+    "missing output": ({"instruction": "a", "input": ""}, r"line 2: the field 'output' is missing, .*'inst"),
     "missing instruction": ({"output": "a"}, r"line 2: the field 'instruction' is missing"),
     "not text": ({**GOOD, "input": 3}, r"line 2: the field 'input' must be text, got 3"),
     "no text": ({**GOOD, "output": None}, r"line 2: the field 'output' must be text, got null"),
@@ -101,7 +102,8 @@ def test_what_can_not_be_used_is_named(tmp_path, tokenizer, line, message):
 def test_entries_of_a_list_are_named_by_number_and_all_at_once(tmp_path, tokenizer):
     path = tmp_path / "alpaca.json"
     path.write_text(json.dumps([GOOD, {**GOOD, "output": ""}, {}, GOOD] + [{}] * 4))
-    with pytest.raises(ValueError, match="6 of 8 entries .*: entry 2: .*empty; entry 3: .*missing.*; and 1 more; leave_out"):
+    message = "6 of 8 entries .*: entry 2: .*empty; entry 3: .*missing.*; and 1 more; leave_out"
+    with pytest.raises(ValueError, match=message):
         load_instructions(path, tokenizer)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 
 import pytest
@@ -88,21 +89,23 @@ def test_the_context_is_that_of_each_request(mamba, mode):
     expected = []
     for context, continuation in PAIRS:
         prompt, asked = (tokenizer(text)["input_ids"] for text in (context, continuation))
-        without = {"original": 0, "chain": 0, "causal": len(asked)}[mode]  # Where there is no prompt, all of it is context.
+        without = {"original": 0, "chain": 0, "causal": len(asked)}[mode]
         prefix = prompt or [tokenizer.eos_token_id]
         with torch.no_grad():
             logits = model(torch.tensor([(prefix + asked)[:-1]]), context_length=len(prompt) or without).logits[0]
         chosen = logits[len(prefix) - 1:].log_softmax(1)
-        expected.append((chosen.gather(1, torch.tensor(asked)[:, None]).sum().item(), chosen.argmax(1).tolist() == asked))
+        likelihood = chosen.gather(1, torch.tensor(asked)[:, None]).sum().item()
+        expected.append((likelihood, chosen.argmax(1).tolist() == asked))
     found = likelihoods(harness(mamba, mode, 4))
     torch.testing.assert_close(found, torch.tensor(expected, dtype=torch.float64), rtol=0, atol=1e-4)
     if mode != "chain":
         assert (found - likelihoods(harness(mamba, "chain"))).abs().max() > 0.1
 
 
-@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("mode", ["chain", "causal"])
 def test_generated_texts_do_not_depend_on_the_batch(mamba, mode):
-    requests = instances("generate_until", [(text, {"until": ["\n"], "max_gen_toks": 6}) for text in ("oak", "the tree", "x")])
+    requests = instances("generate_until", [(text, {"until": ["\n"], "max_gen_toks": 6})
+                                            for text in ("oak", "the tree", "x")])
     single, batched = (harness(mamba, mode, size).generate_until(requests, disable_tqdm=True) for size in (1, 3))
     assert single == batched and len(single) == 3
 
@@ -167,18 +170,19 @@ MISTAKES = {
 def test_mistakes_are_one_message(mamba, data, monkeypatch, changes, message):
     monkeypatch.setattr("datasets.config.HF_HUB_OFFLINE", True)
     if "chioce" in message:  # Without looking through lm_eval's thousands of tasks.
-        monkeypatch.setattr(evaluate, "TaskManager", lambda include_path, include_defaults=False, make=evaluate.TaskManager:
-                            make(include_path=include_path, include_defaults=False))
+        monkeypatch.setattr(evaluate, "TaskManager", functools.partial(evaluate.TaskManager, include_defaults=False))
     arguments = {"--model": mamba, "--tasks": "grootl_choice", "--data": data} | changes
-    monkeypatch.setattr("sys.argv", ["evaluate", *(str(part) for pair in arguments.items() if pair[1] for part in pair)])
+    monkeypatch.setattr("sys.argv", ["evaluate", *(str(part) for pair in arguments.items() if pair[1]
+                                                   for part in pair)])
     with pytest.raises(SystemExit, match=f"^error: .*{message}") as exit:
         run(evaluate.main)
     assert "\n" not in exit.value.code
 
 
 def test_the_command_prints_a_table_and_writes_results(mamba, data, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr("sys.argv", ["evaluate", "--model", str(mamba), "--mode", "original", "--mixing", "0.1", "--tasks",
-                                     "grootl_choice", "--data", str(data), "--output", str(tmp_path / "results.json")])
+    monkeypatch.setattr("sys.argv", ["evaluate", "--model", str(mamba), "--mode", "original", "--mixing", "0.1",
+                                     "--tasks", "grootl_choice", "--data", str(data),
+                                     "--output", str(tmp_path / "results.json")])
     run(evaluate.main)
     said = capsys.readouterr().out
     assert "mode original, mixing 0.1, window 3" in said and "|grootl_choice|" in said

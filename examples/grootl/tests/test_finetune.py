@@ -1,4 +1,4 @@
-"""Fine-tuning: what is trained, several processes and a killed one against one that ran through, merging, and mistakes."""
+"""Fine-tuning: what is trained, two processes and a killed one against one that ran through, merging, and mistakes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ from grootl.command_line import run
 from grootl.data import Batches, load_instructions
 from grootl.mixer import GrootLMixer
 from safetensors.torch import load_file
-from small_models import ROOT, command_of, environment, run_module, save_instructions, save_mamba
+from small_models import ROOT, TIMEOUT, command_of, environment, run_module, save_instructions, save_mamba
+from torch.nn import functional
 from transformers import GPT2Config, GPT2LMHeadModel
 
 
@@ -32,14 +33,21 @@ def alpaca(tmp_path_factory):
     return save_instructions(tmp_path_factory.mktemp("data") / "alpaca.json")
 
 
-def tune(mamba, alpaca, output, mode="causal", max_steps=4, dropout=0.0, resume=False, targets=finetune.TARGETS, **training):
+def tune(mamba, alpaca, output, max_steps, mode="causal", dropout=0.0, resume=False, targets=finetune.TARGETS,
+         **training):
     """Fine-tunes with one process, here, as the command does; gives each step's loss."""
     settings = {"per_device_train_batch_size": 4, "logging_steps": 1, "learning_rate": 5e-3, "save_strategy": "no",
                 "disable_tqdm": True} | training
-    finetune.finetune(
-        finetune.FinetuneArguments(str(mamba), str(alpaca), mode=mode, dropout=dropout, resume=resume, targets=list(targets)),
-        finetune.Training(str(output), max_steps=max_steps, **settings))
+    arguments = finetune.FinetuneArguments(str(mamba), str(alpaca), mode=mode, dropout=dropout, resume=resume,
+                                           targets=list(targets))
+    finetune.finetune(arguments, finetune.Training(str(output), max_steps=max_steps, **settings))
     return losses(output)
+
+
+def arguments_of(mamba, alpaca, output, max_steps):
+    """The same on the command line, but for the size of batches and what is saved."""
+    return ("--model", mamba, "--data", alpaca, "--output", output, "--mode", "causal", "--max_steps", max_steps,
+            "--logging_steps", 1, "--learning_rate", 5e-3)
 
 
 def losses(output):
@@ -68,7 +76,7 @@ def test_the_loss_is_that_of_the_responses_with_each_row_own_prompt(mamba, alpac
         for row in rows.select((0, 3, 6)):
             prompt = row["labels"].count(-100)
             logits = model(torch.tensor([row["input_ids"]]), context_length=prompt).logits[0, prompt - 1:-1]
-            each.append(torch.nn.functional.cross_entropy(logits, torch.tensor(row["input_ids"][prompt:]), reduction="none"))
+            each.append(functional.cross_entropy(logits, torch.tensor(row["input_ids"][prompt:]), reduction="none"))
     torch.testing.assert_close(loss, torch.cat(each).mean(), rtol=0, atol=1e-5)
 
 
@@ -91,16 +99,17 @@ def test_training_lowers_the_loss_and_says_what_it_did(tuned, mamba, alpaca, tmp
 
 
 def test_accumulated_batches_are_one_batch(tuned, mamba, alpaca, tmp_path):
-    accumulated = tune(mamba, alpaca, tmp_path, max_steps=3, per_device_train_batch_size=2, gradient_accumulation_steps=2,
-                       lr_scheduler_type="constant", warmup_steps=0)
-    whole = tune(mamba, alpaca, tmp_path / "whole", max_steps=3, lr_scheduler_type="constant", warmup_steps=0)
+    settings = {"max_steps": 3, "lr_scheduler_type": "constant", "warmup_steps": 0}
+    accumulated = tune(mamba, alpaca, tmp_path / "accumulated", per_device_train_batch_size=2,
+                       gradient_accumulation_steps=2, **settings)
+    whole = tune(mamba, alpaca, tmp_path / "whole", **settings)
     torch.testing.assert_close(accumulated, whole, rtol=0, atol=1e-5)
     assert whole[2] < whole[0]
 
 
 def test_gradient_checkpointing_computes_twice_and_changes_nothing(tuned, mamba, alpaca, tmp_path, monkeypatch):
     calls, forward = [], GrootLMixer.forward
-    monkeypatch.setattr(GrootLMixer, "forward", lambda self, *arguments: (calls.append(self), forward(self, *arguments))[1])
+    monkeypatch.setattr(GrootLMixer, "forward", lambda *arguments: (calls.append(1), forward(*arguments))[1])
     assert tune(mamba, alpaca, tmp_path, max_steps=7, gradient_checkpointing=True) == tuned[1]
     assert len(calls) == 2 * 2 * 7  # by two blocks in seven steps
 
@@ -111,9 +120,8 @@ def test_bfloat16(tuned, mamba, alpaca, tmp_path):
 
 
 def test_two_processes_train_as_one(mamba, alpaca, tmp_path):
-    done = run_module("grootl.finetune", "--model", mamba, "--data", alpaca, "--output", tmp_path / "two", "--mode",
-                      "causal", "--max_steps", 5, "--per_device_train_batch_size", 2, "--logging_steps", 1, "--learning_rate", 5e-3,
-                      "--save_strategy", "no", processes=2)
+    done = run_module("grootl.finetune", *arguments_of(mamba, alpaca, tmp_path / "two", max_steps=5),
+                      "--per_device_train_batch_size", 2, "--save_strategy", "no", processes=2)
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("rows of 13 entries") == 1  # one process speaks for both
     one = tune(mamba, alpaca, tmp_path / "one", max_steps=5)
@@ -127,12 +135,11 @@ def test_killed_and_resumed_is_uninterrupted_to_the_bit(mamba, alpaca, tmp_path,
     steps, killed = 25, tmp_path / "killed"
     settings = {"save_strategy": "steps", "save_steps": 1, "save_total_limit": 4}
     process = subprocess.Popen(
-        command_of("grootl.finetune", "--model", mamba, "--data", alpaca, "--output", killed, "--mode", "causal", "--max_steps",
-                   steps, "--per_device_train_batch_size", 4, "--logging_steps", 1, "--learning_rate", 5e-3, "--dropout", 0.1,
-                   "--save_steps", 1, "--save_total_limit", 4), env=environment(), cwd=ROOT,
-        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        command_of("grootl.finetune", *arguments_of(mamba, alpaca, killed, max_steps=steps), "--dropout", 0.1,
+                   "--per_device_train_batch_size", 4, "--save_steps", 1, "--save_total_limit", 4),
+        env=environment(), cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
-        waited = time.monotonic() + 120
+        waited = time.monotonic() + TIMEOUT
         while not (killed / "checkpoint-6" / "trainer_state.json").exists():
             assert process.poll() is None and time.monotonic() < waited
             time.sleep(0.01)
@@ -166,14 +173,14 @@ def test_checkpoints_are_not_trained_over(mamba, alpaca, tmp_path, capfd):
 @pytest.mark.parametrize("targets", [finetune.TARGETS, ("in_proj", "dt_proj")], ids=["embeddings too", "layers only"])
 def test_a_merged_model_is_the_model_with_its_adapter(mamba, alpaca, tmp_path, monkeypatch, targets):
     tune(mamba, alpaca, tmp_path / "adapter", max_steps=3, targets=targets)
-    monkeypatch.setattr("sys.argv", ["merge", "--adapter", str(tmp_path / "adapter"), "--output", str(tmp_path / "merged")])
+    monkeypatch.setattr("sys.argv", ["merge", "--adapter", f"{tmp_path}/adapter", "--output", f"{tmp_path}/merged"])
     run(merge.main)
     merged = load_model(tmp_path / "merged").eval()
     assert type(merged) is GrootLForCausalLM and merged.config.mode == "causal"
     ids = torch.arange(3, 40)[None] * torch.tensor([[1], [5]])
     with torch.no_grad():
-        adapted, unadapted = load_model(tmp_path / "adapter", dtype=torch.float64), load_model(mamba, dtype=torch.float64)
-        expected, unadapted = adapted.eval()(ids).logits, unadapted(ids).logits
+        adapted = load_model(tmp_path / "adapter", dtype=torch.float64).eval()
+        expected, unadapted = adapted(ids).logits, load_model(mamba, dtype=torch.float64)(ids).logits
         torch.testing.assert_close(merge.merge(adapted)(ids).logits, expected, rtol=0, atol=1e-6)
         again = merge.merge(load_model(tmp_path / "adapter")).eval()
         assert torch.equal(merged(ids).logits, again(ids).logits)
@@ -213,11 +220,11 @@ def without_tokenizer(mamba, tmp_path):
 
 
 MISTAKES = {
-    "no such model": ({"--model": lambda mamba, tmp_path: tmp_path / "nowhere"}, "nowhere: the model must be a folder on disk"),
+    "no such model": ({"--model": "nowhere"}, "nowhere: the model must be a folder on disk"),
     "no model in it": ({"--model": lambda mamba, tmp_path: tmp_path}, "there is no model, config.json is missing"),
     "another model": ({"--model": gpt2}, "gpt2 must hold a model of type 'mamba' or 'grootl', got 'gpt2'"),
     "damaged weights": ({"--model": damaged}, "the weights can't be loaded: "),
-    "missing weights": ({"--model": of_other_size}, "the weights aren't those of the configuration, missing keys: backbone"),
+    "missing weights": ({"--model": of_other_size}, "weights aren't those of the configuration, missing keys: back"),
     "no tokenizer": ({"--model": without_tokenizer}, "there is no tokenizer, tokenizer.json is missing"),
     "no data": ({"--data": "nowhere.json"}, "nowhere.json: there is no such file"),
     "targets": ({"--targets": "q_proj"}, "targets must be names of layers, of conv1d, .*; got q_proj"),

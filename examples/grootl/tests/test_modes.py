@@ -231,6 +231,22 @@ def test_the_step_projection_may_be_an_adapters_layer(mode):
         torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-5)
 
 
+@pytest.mark.parametrize("mode", MODES)
+def test_compiles(mode):
+    """In one graph; mode "original" reads the least context, and there the graph breaks."""
+    model = small_model(mode, num_hidden_layers=1).train()
+    ids, mask = ragged([13, 8])
+    options = {"attention_mask": mask, "labels": ids.masked_fill(mask.cumsum(1) < 5, -100)}
+    torch._dynamo.reset()
+    compiled = torch.compile(model, backend="aot_eager", fullgraph=mode != "original")
+    results = []
+    for run in (model, compiled):
+        output = run(ids, **options)
+        results.append((output.logits, *torch.autograd.grad(output.loss, list(model.parameters()))))
+    for one, other in zip(*results):
+        torch.testing.assert_close(one, other)
+
+
 # ---- Errors ----
 
 

@@ -1,4 +1,4 @@
-"""GrootV as a backbone of transformers, for its UperNet and other dense heads."""
+"""GrootV as a backbone of transformers, for its UperNet and other dense heads. Importing this registers it there."""
 
 from torch import Tensor
 from transformers import AutoBackbone, AutoConfig, PreTrainedConfig, PreTrainedModel
@@ -35,12 +35,15 @@ class GrootVConfig(BackboneConfigMixin, PreTrainedConfig):
 
 
 class GrootVBackbone(BackboneMixin, PreTrainedModel):
-    """The pyramid without its classifier: `feature_maps` of strides 4, 8, 16 and 32, as far as `out_features` names them.
+    """The pyramid without its classifier: `feature_maps` of strides 4, 8, 16, 32, as far as `out_features` names them.
 
     >>> import torch
     >>> config = GrootVConfig(channels=16, depths=(1, 1, 1, 1), out_features=["stage1", "stage4"])
     >>> [tuple(maps.shape) for maps in AutoBackbone.from_config(config)(torch.zeros(1, 3, 32, 64)).feature_maps]
     [(1, 16, 8, 16), (1, 128, 1, 2)]
+
+    A folder that `save_pretrained` wrote is read by `GrootVBackbone.from_pretrained`: `AutoBackbone.from_pretrained` of
+    transformers 5.23 asks the hub for it.
     """
 
     config_class = GrootVConfig
@@ -54,7 +57,8 @@ class GrootVBackbone(BackboneMixin, PreTrainedModel):
         super().__init__(config)
         self.grootv = GrootV(config.channels, config.depths, 0, layer_scale=config.layer_scale,
                              drop_path_rate=config.drop_path_rate, mlp_ratio=config.mlp_ratio, d_state=config.d_state,
-                             in_chans=config.in_chans, topology=config.topology, trees=config.trees, metric=config.metric)
+                             in_chans=config.in_chans, topology=config.topology, trees=config.trees,
+                             metric=config.metric)
         self.grootv.drop_head()
         self.num_features = [info["num_chs"] for info in self.grootv.feature_info]
         self.post_init()

@@ -18,12 +18,12 @@ _WRAPPERS = re.compile(r"^(module\.|_orig_mod\.)+")
 
 
 # All that a file may name and have: what puts tensors together again.
-_REBUILDING = {("collections", "OrderedDict"), ("torch._utils", "_rebuild_tensor"), ("torch._utils", "_rebuild_tensor_v2"),
-               ("torch._utils", "_rebuild_parameter"), ("torch", "Size"), ("torch", "device")}
+_REBUILDING = {("collections", "OrderedDict"), ("torch", "Size"), ("torch", "device"),
+               *(("torch._utils", name) for name in ("_rebuild_tensor", "_rebuild_tensor_v2", "_rebuild_parameter"))}
 
 
 class _Inert:
-    """Stands in for whatever else a file holds, such as its trainer's configuration: it takes any data and does nothing."""
+    """Stands in for all else that a file holds, such as a trainer's configuration: takes any data and does nothing."""
 
     def __init__(self, *arguments, **options):
         pass
@@ -60,8 +60,8 @@ def load_original(path: str | Path, model: nn.Module | None = None, *, entry: st
             None makes a model to fit, in evaluation mode.
         entry: which entry of the file to take, such as "model_ema"; the first of `ENTRIES` if None.
 
-    Returns the GrootV. Raises FileNotFoundError, and ValueError for a file that isn't a checkpoint, one of another model
-    or a classifier of another size, and for values that aren't finite.
+    Returns the GrootV. Raises FileNotFoundError, and ValueError for a file that isn't a checkpoint, one of another
+    model or a classifier of another size, and for values that aren't finite.
 
     >>> import tempfile
     >>> file = f"{tempfile.mkdtemp()}/small.pth"
@@ -70,7 +70,7 @@ def load_original(path: str | Path, model: nn.Module | None = None, *, entry: st
     10
     """
     path = Path(path)
-    state = _without_wrappers(_weights(path, entry), path)
+    state = _without_wrappers(_weights(path, entry))
     found = _shape_of(state, path)
     if model is None:
         network = _fitting(state, found)
@@ -81,11 +81,13 @@ def load_original(path: str | Path, model: nn.Module | None = None, *, entry: st
         network, = networks
         _check_fit(network, found, path)
     wanted = network.state_dict()
-    state = {name: value for name, value in state.items() if name in wanted or not name.startswith(("head.", "conv_head."))}
+    state = {name: value for name, value in state.items()
+             if name in wanted or not name.startswith(("head.", "conv_head."))}
     missing, extra = sorted(wanted.keys() - state.keys()), sorted(state.keys() - wanted.keys())
     if missing or extra:
-        raise ValueError(f"{path} doesn't fit the model: {_some('it lacks', missing)}{' and ' if missing and extra else ''}"
-                         f"{_some('it has besides', extra)}")
+        both = " and " if missing and extra else ""
+        raise ValueError(f"{path} doesn't fit the model: "
+                         f"{_some('it lacks', missing)}{both}{_some('it has besides', extra)}")
     for name, value in state.items():
         if value.shape != wanted[name].shape:
             raise ValueError(f"{path} has {name} of shape {tuple(value.shape)}, the model {tuple(wanted[name].shape)}")
@@ -111,13 +113,14 @@ def _weights(path: Path, entry: str | None) -> dict[str, Tensor]:
         raise ValueError(f"{path} has no entry {entry!r}, only {', '.join(map(repr, list(content)[:10]))}")
     name = entry or next((name for name in ENTRIES if isinstance(content.get(name), dict)), None)
     weights = content if name is None else content[name]
-    if not weights or not all(isinstance(value, Tensor) for value in weights.values()):
+    if not isinstance(weights, dict) or not weights or not all(
+            isinstance(key, str) and isinstance(value, Tensor) for key, value in weights.items()):
         raise ValueError(f"{path} must hold a state dict, or one under {', '.join(ENTRIES)}; it has the entries "
                          f"{', '.join(map(repr, list(content)[:10]))}")
     return weights
 
 
-def _without_wrappers(state: dict[str, Tensor], path: Path) -> dict[str, Tensor]:
+def _without_wrappers(state: dict[str, Tensor]) -> dict[str, Tensor]:
     state = {_WRAPPERS.sub("", name): value for name, value in state.items()}
     inner = {name.removeprefix("backbone."): value for name, value in state.items() if name.startswith("backbone.")}
     return inner or state
@@ -125,7 +128,8 @@ def _without_wrappers(state: dict[str, Tensor], path: Path) -> dict[str, Tensor]
 
 def _shape_of(state: dict[str, Tensor], path: Path) -> dict:
     """What the checkpoint's GrootV was made with, as far as its weights tell."""
-    blocks = [match.groups() for match in map(re.compile(r"levels\.(\d+)\.blocks\.(\d+)\.TreeSSM\.A_logs$").match, state) if match]
+    matches = map(re.compile(r"levels\.(\d+)\.blocks\.(\d+)\.TreeSSM\.A_logs$").match, state)
+    blocks = [match.groups() for match in matches if match]
     stem = state.get("patch_embed.conv1.weight"), state.get("patch_embed.conv2.weight")
     if not blocks or any(weight is None or weight.ndim != 4 for weight in stem):
         raise ValueError(f"{path} holds another model than GrootV: {_some('its weights are', list(state))}")
@@ -139,10 +143,10 @@ def _shape_of(state: dict[str, Tensor], path: Path) -> dict:
 
 
 def _fitting(state: dict[str, Tensor], found: dict) -> GrootV:
-    known = (variant for variant in VARIANTS.values() if (variant["channels"], variant["depths"]) == (found["channels"], found["depths"]))
-    hidden = state["levels.0.blocks.0.mlp.fc1.weight"].shape[0]
-    options = next(known, {}) | found | dict(layer_scale=1.0 if found["layer_scale"] else None, mlp_ratio=hidden / found["channels"])
-    network = GrootV(**options).eval()
+    fc1 = state.get("levels.0.blocks.0.mlp.fc1.weight")
+    told = found | dict(mlp_ratio=4.0 if fc1 is None else fc1.shape[0] / found["channels"],
+                        layer_scale=1.0 if found["layer_scale"] else None)
+    network = GrootV(**VARIANTS.get(_published(found), {}) | told).eval()
     if "conv_head.0.weight" not in state:
         network.drop_head()
     return network
@@ -154,17 +158,19 @@ def _check_fit(network: GrootV, found: dict, path: Path) -> None:
                in_chans=network.in_chans, d_state=first.TreeSSM.A_logs.shape[1], layer_scale=first.gamma1 is not None)
     for name, value in has.items():
         if value != found[name]:
+            published = _published(found)
             raise ValueError(f"{path} is of a GrootV with {name}={found[name]}, the model has {name}={value}"
-                             f"{_published(found)}")
+                             f"{f': the file is a {published}' if published else ''}")
     if network.num_classes and network.num_classes != found["num_classes"]:
-        raise ValueError(f"{path} classifies {found['num_classes']} classes, the model {network.num_classes}: load it into "
-                         f"one with num_classes={found['num_classes']}, then call its reset_classifier({network.num_classes})")
+        raise ValueError(f"{path} classifies {found['num_classes']} classes, the model {network.num_classes}: load it "
+                         f"into one with num_classes={found['num_classes']}, then call its "
+                         f"reset_classifier({network.num_classes})")
 
 
-def _published(found: dict) -> str:
-    name = next((name for name, variant in VARIANTS.items()
+def _published(found: dict) -> str | None:
+    """The variant of that size, if there is one."""
+    return next((name for name, variant in VARIANTS.items()
                  if (variant["channels"], variant["depths"]) == (found["channels"], found["depths"])), None)
-    return f": the file is a {name}" if name else ""
 
 
 def _some(what: str, names: list[str]) -> str:

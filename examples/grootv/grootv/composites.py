@@ -117,9 +117,9 @@ def _check_choice(name: str, value, choices) -> None:
 class Composites:
     """A data set of composites: item i depends on the arguments and i alone.
 
-    Each picture is a crop of a photograph on which 1 to `most` objects are pasted, scaled to 0.3 to 0.6 of the picture's
-    shorter side, each in one random colour shaded by its grey values. An object that would hide more than half of another
-    one is left out. The two splits share neither objects nor pixels of photographs.
+    Each picture is a crop of a photograph on which 1 to `most` objects are pasted, each in one random colour shaded
+    by its grey values. An object that would hide more than half of another one is left out. The two splits share neither
+    objects nor pixels of photographs.
 
     Arguments:
         count: how many.
@@ -127,6 +127,7 @@ class Composites:
         source: "digits" or "fashion-mnist".
         split: "train" or "val".
         most: objects in a picture, at most; the first is always there.
+        scale: the least and the greatest side of an object, in shorter sides of the picture; at most 1.
         classes: names of the classes to draw from, which are numbered in this order; all of the source's unless given.
         seed: any integer from 0.
         data: where Fashion-MNIST's files are (see `fashion_mnist`).
@@ -139,7 +140,8 @@ class Composites:
     """
 
     def __init__(self, count: int, size: tuple[int, int] = (64, 64), *, source: str = "digits", split: str = "train",
-                 most: int = 3, classes: Sequence[str] | None = None, seed: int = 0, data: str | Path | None = None):
+                 most: int = 3, scale: tuple[float, float] = (0.3, 0.6), classes: Sequence[str] | None = None, seed: int = 0,
+                 data: str | Path | None = None):
         _check_choice("source", source, SOURCES)
         _check_choice("split", split, SPLITS)
         if min(size) < 16:
@@ -147,6 +149,9 @@ class Composites:
         for name, value, least in (("count", count, 1), ("most", most, 1), ("seed", seed, 0)):
             if value < least:
                 raise ValueError(f"{name} must be at least {least}, got {value}")
+        if not 0.1 <= scale[0] <= scale[1] <= 1:
+            raise ValueError(f"scale must be two numbers from 0.1 to 1, the lesser first, got {tuple(scale)}")
+        self.scale = scale
         self.count, self.size, self.source, self.split, self.most, self.seed = count, tuple(size), source, split, most, seed
         self.classes = SOURCES[source] if classes is None else tuple(classes)
         for name in self.classes:
@@ -198,7 +203,7 @@ class Composites:
     def _draw_object(self, random):
         pictures, classes = self._pool
         which = random.integers(len(pictures))
-        side = round(random.uniform(0.3, 0.6) * min(self.size))
+        side = round(random.uniform(*self.scale) * min(self.size))
         grey = np.asarray(Image.fromarray(pictures[which]).resize((side, side), Image.Resampling.BILINEAR))
         shape = grey > 0.2 * grey.max()
         colours = random.uniform(0, 255, 3) * (0.6 + 0.4 * grey[..., None] / 255)

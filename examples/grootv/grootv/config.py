@@ -10,6 +10,7 @@ from typing import Any, Optional
 
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
 TASKS = {
     "classification": "grootv.classification:Classification",
@@ -129,7 +130,10 @@ def _read(path: Path):
     """A YAML file over the one beside it that its `base` names."""
     if not path.is_file():
         raise FileNotFoundError(f"there is no configuration {path}")
-    own = OmegaConf.load(path)
+    try:
+        own = OmegaConf.load(path)
+    except YAMLError as error:
+        raise ValueError(f"the configuration {path} is not YAML: {' '.join(str(error).split())}") from error
     if not OmegaConf.is_dict(own):
         raise ValueError(f"the configuration {path} must be a mapping of keys to values")
     base = own.pop("base", None)

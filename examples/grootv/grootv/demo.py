@@ -46,8 +46,7 @@ ROWS = {  # what the runs differ in; their parameters have the same shapes
     "none": dict(topology="none"),
 }
 DENSE_ROWS = ("tree", "raster", "none")
-DENSE_CLASSES = ("trouser", "bag", "ankle-boot")
-BATCH = 8
+DENSE_CLASSES = ("trouser", "ankle-boot")
 DOCS = Path(__file__).resolve().parents[3] / "docs"
 
 
@@ -58,7 +57,7 @@ class Plan:
     network: arguments of `GrootV`.
     seeds: how many.
     pictures, epochs: of Fashion-MNIST for training, and how often each is seen.
-    composites, iterations: for detection and for segmentation, 16 composites an iteration.
+    composites, detection, segmentation: for those two tasks: composites for training, and iterations.
     heads: channels of what stands on the backbone.
     evaluated: composites for validation, of each kind; five times as many of Fashion-MNIST.
     propagated: composites for label propagation, of each seed.
@@ -69,16 +68,17 @@ class Plan:
     pictures: int
     epochs: int
     composites: int
-    iterations: int
+    detection: int
+    segmentation: int
     heads: int
     evaluated: int
     propagated: int
 
 
-QUICK = Plan(dict(channels=16, depths=[1, 2, 2, 1]), seeds=3, pictures=4000, epochs=3, composites=1000, iterations=120,
-             heads=32, evaluated=200, propagated=300)
-FULL = Plan(dict(channels=32, depths=[2, 2, 4, 2]), seeds=5, pictures=60000, epochs=20, composites=8000, iterations=6000,
-            heads=128, evaluated=1000, propagated=1000)
+QUICK = Plan(dict(channels=16, depths=[1, 2, 2, 1]), seeds=3, pictures=4000, epochs=3, composites=1000, detection=300,
+             segmentation=200, heads=32, evaluated=100, propagated=300)
+FULL = Plan(dict(channels=32, depths=[2, 2, 4, 2]), seeds=5, pictures=60000, epochs=20, composites=8000, detection=12000,
+            segmentation=8000, heads=128, evaluated=1000, propagated=1000)
 
 
 def write_data(folder: Path, plan: Plan, source: Path | None) -> None:
@@ -89,36 +89,35 @@ def write_data(folder: Path, plan: Plan, source: Path | None) -> None:
             place = folder / "classification" / split / f"{label}-{composites.CLOTHES[label]}"
             place.mkdir(parents=True, exist_ok=True)
             Image.fromarray(picture).save(place / f"{index:05}.png")
-    shared = dict(source="fashion-mnist", classes=DENSE_CLASSES, most=2, val_count=plan.evaluated, data=source)
+    shared = dict(source="fashion-mnist", classes=DENSE_CLASSES, most=2, scale=(0.4, 0.8), val_count=plan.evaluated, data=source)
     composites.write_coco(folder / "detection", plan.composites, **shared)
     composites.write_ade(folder / "segmentation", plan.composites, **shared)
 
 
 def configuration(task: str, row: str, seed: int, plan: Plan, folder: Path):
     """One run's, as a YAML file would have it."""
+    runs = folder / "runs"
+    classifier = dict(backbone_checkpoint=str(runs / f"classification-{row}-{seed}" / "checkpoint.pt"))
     own = {
         "classification": dict(
-            picture_size=32, epochs=plan.epochs, batch_size=64, evaluate_every=plan.epochs, checkpoint_every=plan.epochs,
+            epochs=plan.epochs, batch_size=64, optimizer=dict(lr=2e-3), picture_size=32,
             augmentation=dict(auto_augment=None, scale=[0.7, 1.0], color_jitter=0.0, random_erasing=0.0, mixup=0.0,
                               cutmix=0.0, crop_pct=1.0)),
-        "detection": dict(
-            classes=len(DENSE_CLASSES), shortest=[64], longest=64, anchor_scale=3, pyramid=plan.heads, hidden=4 * plan.heads,
-            rcnn=dict(rpn_pre_nms_top_n_train=200, rpn_post_nms_top_n_train=50, rpn_pre_nms_top_n_test=200,
-                      rpn_post_nms_top_n_test=50, rpn_batch_size_per_image=64, box_batch_size_per_image=32,
-                      box_detections_per_img=20)),
-        "segmentation": dict(classes=1 + len(DENSE_CLASSES), crop=64, shortest=64, longest=64, factors=[0.8, 1.25],
-                             hidden=plan.heads, auxiliary=plan.heads),
+        "detection": classifier | dict(
+            iterations=plan.detection, batch_size=4, optimizer=dict(lr=3e-3), classes=len(DENSE_CLASSES), shortest=[64], longest=64,
+            anchor_scale=4, pyramid=plan.heads, hidden=4 * plan.heads,
+            rcnn=dict(rpn_post_nms_top_n_train=100, rpn_post_nms_top_n_test=50, box_batch_size_per_image=32)),
+        "segmentation": classifier | dict(
+            iterations=plan.segmentation, batch_size=8, optimizer=dict(lr=5e-3), classes=1 + len(DENSE_CLASSES), shortest=64,
+            longest=64, crop=64, factors=[0.8, 1.25], hidden=plan.heads, auxiliary=plan.heads // 2),
     }[task]
-    if task != "classification":
-        own |= dict(iterations=plan.iterations, batch_size=BATCH, evaluate_every=plan.iterations, checkpoint_every=plan.iterations,
-                    backbone_checkpoint=str(folder / "runs" / f"classification-{row}-{seed}" / "checkpoint.pt"))
-    length = plan.epochs if task == "classification" else plan.iterations
-    whole = dict(
-        task=task, data=str(folder / task), output=str(folder / "runs" / f"{task}-{row}-{seed}"), seed=seed, workers=0,
-        device="cpu", model=dict(name="grootv_tiny", drop_path_rate=0.0, **plan.network, **ROWS[row]),
-        optimizer=dict(lr=2e-3, lr_batch_size=None), schedule=dict(warmup=0.1 * length, warmup_lr=1e-5, min_lr=1e-5), **own)
-    schema = OmegaConf.structured(task_class(task).Config)
-    return OmegaConf.to_object(OmegaConf.merge(schema, whole))
+    length = own.get("epochs") or own["iterations"]
+    own["optimizer"]["lr_batch_size"] = None
+    shared = dict(
+        task=task, data=str(folder / task), output=str(runs / f"{task}-{row}-{seed}"), seed=seed, workers=0, device="cpu",
+        evaluate_every=length, checkpoint_every=length, schedule=dict(warmup=0.1 * length, warmup_lr=1e-5, min_lr=1e-5),
+        model=dict(name="grootv_tiny", drop_path_rate=0.0, **plan.network, **ROWS[row]))
+    return OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(task_class(task).Config), shared, own))
 
 
 def run(row: str, seed: int, plan: Plan, folder: Path) -> list[dict]:
@@ -211,8 +210,8 @@ def machine() -> dict[str, str]:
     return {
         "processor": f"{processor}, {cores()} in use",
         "system": f"{platform.system()} {platform.machine()}, Python {platform.python_version()}",
-        "versions": ", ".join(f"{name} {version(name)}" for name in ("grootv", "treescan", "torch", "torchvision", "timm",
-                                                                     "transformers", "torchmetrics", "pycocotools")),
+        "versions": ", ".join(f"{name} {version(name)}" for name in ("treescan", "torch", "torchvision", "timm", "transformers",
+                                                                     "torchmetrics", "pycocotools")),
     }
 
 
@@ -225,7 +224,7 @@ def measure(plan: Plan, source: Path | None, folder: Path, jobs: int) -> dict:
     started = perf_counter()
     write_data(folder, plan, source)
     figures = {"machine": machine(), "majority": background_miou(folder), "runs": run_all(plan, folder, jobs)}
-    figures["plan"] = asdict(plan) | {"batch": BATCH, "tested": 5 * plan.evaluated}
+    figures["plan"] = asdict(plan) | {"tested": 5 * plan.evaluated, "classes": DENSE_CLASSES}
     figures["small_parameters"] = count_parameters(create_model("grootv_tiny", num_classes=10, **plan.network))[0]
     figures["propagation"] = propagation.study(plan.propagated, tuple(range(plan.seeds)), source="fashion-mnist", data=source,
                                                progress=lambda line: print(line, file=sys.stderr))

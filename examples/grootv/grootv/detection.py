@@ -32,6 +32,7 @@ from .checkpoint import load_original
 from .config import Config
 from .distributed import gather
 from .images import MEAN, STD, read_image
+from .model import STRIDE
 
 MEASURES = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
 STRIDES = (4, 8, 16, 32, 64)
@@ -68,9 +69,9 @@ class DetectionConfig(Config):
 
     def __post_init__(self):
         super().__post_init__()
-        if not self.shortest or min(self.shortest) < 32 or self.longest < max(self.shortest):
-            raise ValueError("shortest must be one or more sizes of at least 32 and longest no less than any of them, got "
-                             f"{self.shortest} and {self.longest}")
+        if not self.shortest or min(self.shortest) < STRIDE or self.longest < max(self.shortest):
+            raise ValueError(f"shortest must be one or more sizes of at least {STRIDE} and longest no less than any of "
+                             f"them, got {self.shortest} and {self.longest}")
 
 
 class Pyramid(nn.Module):
@@ -97,30 +98,38 @@ def mask_rcnn(name: str = "grootv_tiny", num_classes: int = 91, *, shortest: int
     Arguments:
         name: of a model in timm's registry that has stages of strides 4, 8, 16 and 32.
         num_classes: with the background, which is class 0.
-        shortest, longest: pictures are scaled for evaluation until the shorter side has `shortest` pixels or the longer one
-            `longest`. In training they are taken as they are.
+        shortest, longest: pictures are scaled for evaluation until the shorter side has `shortest` pixels or the longer
+            one `longest`. In training they are taken as they are.
         anchor_scale: the side of an anchor in strides of its level; the published 8 gives 32 to 512 pixels.
         pyramid: channels of the feature pyramid and of the heads that convolve.
         hidden: width of the box head's two layers.
         rcnn: more arguments of torchvision's MaskRCNN, e.g. `{"box_batch_size_per_image": 64}`.
         backbone: more arguments of the backbone, e.g. `drop_path_rate=0.2`.
 
-    In training `model(images, targets)` takes lists of (3, H, W) in [0, 1] and of dicts with "boxes" (N, 4), "labels" (N,)
-    int64 and "masks" (N, H, W) uint8, and returns a dict of losses. In evaluation `model(images)` returns dicts with
-    "boxes", "labels", "scores" and "masks" (N, 1, H, W) of probabilities.
+    In training `model(images, targets)` takes lists of (3, H, W) in [0, 1] and of dicts with "boxes" (N, 4), "labels"
+    (N,) int64 and "masks" (N, H, W) uint8, and returns a dict of losses. In evaluation `model(images)` returns dicts of
+    "boxes", "labels", "scores" and "masks" (N, 1, H, W), probabilities.
 
-    Source: He et al., "Mask R-CNN"; Lin et al., "Feature Pyramid Networks for Object Detection"; the sizes are those of Xiao
-    et al., "GrootVL: Tree Topology is All You Need in State Space Model", section 4.2.
+    Raises ValueError for a backbone with other strides, and what timm raises for one that it doesn't know.
+
+    >>> model = mask_rcnn(num_classes=3, shortest=64, channels=8, depths=(1, 1, 1, 1), pyramid=16, hidden=8).eval()
+    >>> sorted(model([torch.zeros(3, 64, 80)])[0])
+    ['boxes', 'labels', 'masks', 'scores']
+
+    Source: He et al., "Mask R-CNN"; Lin et al., "Feature Pyramid Networks for Object Detection"; the sizes are those of
+    Xiao et al., "GrootVL: Tree Topology is All You Need in State Space Model", section 4.
     """
     body = create_model(name, features_only=True, **backbone)
-    if body.feature_info.reduction() != list(STRIDES[:4]):
-        raise ValueError(f"name must be of a model with strides 4, 8, 16 and 32, got {name!r}: {body.feature_info.reduction()}")
+    strides = body.feature_info.reduction()
+    if strides != list(STRIDES[:4]):
+        raise ValueError(f"name must be of a model with strides 4, 8, 16 and 32, got {name!r} with {strides}")
+    anchors = AnchorGenerator(tuple((anchor_scale * stride,) for stride in STRIDES), ((0.5, 1.0, 2.0),) * len(STRIDES))
     return MaskRCNN(
         Pyramid(body, pyramid), min_size=shortest, max_size=longest, image_mean=MEAN, image_std=STD, _skip_resize=True,
-        rpn_anchor_generator=AnchorGenerator(tuple((anchor_scale * stride,) for stride in STRIDES), ((0.5, 1.0, 2.0),) * 5),
+        rpn_anchor_generator=anchors,
         box_head=TwoMLPHead(pyramid * 7 * 7, hidden), box_predictor=FastRCNNPredictor(hidden, num_classes),
-        mask_head=MaskRCNNHeads(pyramid, (pyramid,) * 4, 1), mask_predictor=MaskRCNNPredictor(pyramid, pyramid, num_classes),
-        **rcnn or {})
+        mask_head=MaskRCNNHeads(pyramid, (pyramid,) * 4, 1),
+        mask_predictor=MaskRCNNPredictor(pyramid, pyramid, num_classes), **rcnn or {})
 
 
 class CocoInstances(Dataset):
@@ -128,16 +137,17 @@ class CocoInstances(Dataset):
 
     Arguments:
         images: the folder of pictures.
-        annotations: the JSON file: "images", "annotations" with boxes and masks (polygons or run lengths), "categories".
+        annotations: the JSON file: "images", "categories", and "annotations" with boxes and masks, be they polygons or
+            run lengths.
         transform: of torchvision.transforms.v2, on the picture and the target together.
         keep_empty: whether to keep pictures without objects.
 
-    Item i is (picture (3, H, W) uint8, target): boxes (N, 4) as left, top, right, bottom; labels (N,) int64 from 1 in the
-    order of the categories' identifiers, whatever these are; masks (N, H, W) uint8; image_id. Crowds, and boxes under a
-    pixel, are no targets; evaluation reads them from `coco`.
+    Item i is (picture (3, H, W) uint8, target), transformed. The target has "boxes" (N, 4) as left, top, right, bottom;
+    "labels" (N,) int64, from 1 in the order of the categories' identifiers, whatever these are; "masks" (N, H, W)
+    uint8; and "image_id". Crowds, and boxes under a pixel, are no targets; evaluation reads them from `coco`.
 
-    Raises FileNotFoundError for what isn't there; ValueError for a file in another format, a picture whose size isn't the
-    annotated one, or a corrupt picture, which are found when it is read.
+    Raises FileNotFoundError for what isn't there; ValueError for a file in another format, and, when a picture is read,
+    if it is corrupt or its size isn't the annotated one.
     """
 
     def __init__(self, images: str | Path, annotations: str | Path, transform=None, keep_empty: bool = True):
@@ -165,8 +175,8 @@ class CocoInstances(Dataset):
         image = read_image(self.folder / picture["file_name"])
         size = image.shape[1:]
         if size != (picture["height"], picture["width"]):
-            raise ValueError(f"{self.folder / picture['file_name']} has {size[0]} x {size[1]} pixels (height x width), but "
-                             f"{self.annotations} says {picture['height']} x {picture['width']}")
+            raise ValueError(f"{self.folder / picture['file_name']} has {size[0]} x {size[1]} pixels (height x width), "
+                             f"but {self.annotations} says {picture['height']} x {picture['width']}")
         boxes = torch.tensor([a["bbox"] for a in objects], dtype=torch.float32).reshape(-1, 4)
         boxes[:, 2:] += boxes[:, :2]
         masks = np.zeros((len(objects), *size), np.uint8)
@@ -187,7 +197,8 @@ def _read_annotations(path: Path) -> COCO:
     try:
         content = json.loads(path.read_text())
         parts = {name: content[name] for name in ("images", "annotations", "categories")}
-        pictures = {picture["id"] for picture in parts["images"] if picture["file_name"] and picture["height"] and picture["width"]}
+        pictures = {picture["id"] for picture in parts["images"]
+                    if picture["file_name"] and picture["height"] > 0 and picture["width"] > 0}
         categories = {category["id"] for category in parts["categories"]}
         for annotation in parts["annotations"]:
             if annotation["image_id"] not in pictures or annotation["category_id"] not in categories:
@@ -205,8 +216,8 @@ def _read_annotations(path: Path) -> COCO:
 
 
 def as_results(image_id: int, output: dict[str, Tensor], categories: list[int]) -> list[dict[str, Any]]:
-    """What the model found in one picture, in COCO's format for results: boxes as left, top, width, height; masks, cut at
-    probability 0.5, as run lengths."""
+    """What the model found in one picture, in COCO's format for results: boxes as left, top, width and height, masks,
+    cut at probability 0.5, as run lengths."""
     boxes = torch.cat([output["boxes"][:, :2], output["boxes"][:, 2:] - output["boxes"][:, :2]], 1).tolist()
     masks = (output["masks"][:, 0] > 0.5).to(torch.uint8).permute(1, 2, 0).cpu().numpy()
     encoded = coco_mask.encode(np.asfortranarray(masks))
@@ -258,9 +269,9 @@ class Detection:
         config = self.config
         try:
             model = mask_rcnn(num_classes=1 + config.classes, shortest=max(config.shortest), longest=config.longest,
-                              anchor_scale=config.anchor_scale, pyramid=config.pyramid, hidden=config.hidden, rcnn=config.rcnn,
-                              **config.model)
-        except TypeError as error:
+                              anchor_scale=config.anchor_scale, pyramid=config.pyramid, hidden=config.hidden,
+                              rcnn=config.rcnn, **config.model)
+        except (TypeError, RuntimeError) as error:
             raise ValueError(f"cannot make the model {config.model} with rcnn {config.rcnn}: {error}") from error
         if config.backbone_checkpoint is not None:
             load_original(config.backbone_checkpoint, model)
@@ -278,10 +289,10 @@ class Detection:
     def _data(self, split: str, transform: v2.Transform, keep_empty: bool) -> CocoInstances:
         config = self.config
         if config.data is None:
-            raise ValueError("data is missing: give data=/path/to/a/folder with pictures and annotations as COCO has them")
-        folder = Path(config.data)
-        data = CocoInstances(folder / getattr(config, f"{split}_images"), folder / getattr(config, f"{split}_annotations"),
-                             transform, keep_empty)
+            raise ValueError("data is missing: give data=/path/to/a/folder with train2017, val2017 and annotations")
+        images, annotations = (Path(config.data) / getattr(config, f"{split}_{part}")
+                               for part in ("images", "annotations"))
+        data = CocoInstances(images, annotations, transform, keep_empty)
         if len(data.categories) != config.classes:
             raise ValueError(f"classes must be the number of categories in {data.annotations}, which is "
                              f"{len(data.categories)}, got {config.classes}")

@@ -124,9 +124,12 @@ def make_optimizer(model: nn.Module, config: Config) -> torch.optim.Optimizer:
     exempt = {f"{name}.{parameter}".lstrip(".") for name, module in model.named_modules()
               if hasattr(module, "no_weight_decay") for parameter in module.no_weight_decay()}
     exempt |= {name for name, _ in model.named_parameters() if name.endswith("bias")}
-    groups = param_groups_weight_decay(model, config.optimizer.weight_decay, exempt)
-    return create_optimizer_v2(groups, config.optimizer.name, lr=config.optimizer.lr * _scale(config),
-                               momentum=config.optimizer.momentum)
+    groups = param_groups_weight_decay(model, config.optimizer.weight_decay, no_weight_decay_list=exempt)
+    try:
+        return create_optimizer_v2(groups, config.optimizer.name, lr=config.optimizer.lr * _scale(config),
+                                   momentum=config.optimizer.momentum)
+    except (KeyError, AssertionError, ValueError) as error:
+        raise ValueError(f"cannot make the optimizer {config.optimizer.name!r}: {error}") from error
 
 
 def _scale(config: Config) -> float:

@@ -40,6 +40,6 @@ def fitting_size(size: tuple[int, int], shortest: float, longest: float, name: s
     scale = min(shortest / min(size), longest / max(size))
     height, width = (max(1, round(scale * side)) for side in size)
     if min(height, width) < STRIDE:
-        raise ValueError(f"{name} is too small: its {size[0]} x {size[1]} pixels (height x width) are scaled to {height} x "
-                         f"{width}, and the network needs {STRIDE} on either side")
+        raise ValueError(f"{name} is too small: its {size[0]} x {size[1]} pixels (height x width) are scaled to "
+                         f"{height} x {width}, and the network needs {STRIDE} on either side")
     return height, width

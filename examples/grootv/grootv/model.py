@@ -7,12 +7,11 @@ from collections.abc import Sequence
 import torch
 from timm.layers import DropPath, Mlp
 from torch import Tensor, nn
-from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 from torchvision.ops import Permute
 
-from treescan import Tree, build_tree
-from treescan.nn import TreeSSM, tree_scanning
+from treescan import Tree
+from treescan.nn import TreeSSM
 
 TOPOLOGIES = ("tree", "raster", "snake", "none")
 TREES = ("block", "stage")
@@ -50,22 +49,10 @@ def fixed_tree(topology: str, height: int, width: int, device: torch.device | No
     if topology == "snake":
         backwards = vertex // width % 2 == 1
         at_end = vertex % width == width - 1  # where a backwards row begins, under the end of the row above
-        return Tree.from_parents(torch.where(backwards, torch.where(at_end, vertex - width, vertex + 1),
-                                             torch.where(vertex % width == 0, (vertex - width).clamp(min=0), before))[None])
+        forwards = torch.where(vertex % width == 0, (vertex - width).clamp(min=0), before)
+        parent = torch.where(backwards, torch.where(at_end, vertex - width, vertex + 1), forwards)
+        return Tree.from_parents(parent[None])
     raise ValueError(f"topology must be one of {TOPOLOGIES[1:]}, got {topology!r}")
-
-
-class Mixer(TreeSSM):
-    """A `TreeSSM` that also returns the tree it scanned along, for other blocks to share."""
-
-    def forward(self, x: Tensor, tree: Tree | None = None) -> tuple[Tensor, Tree]:
-        u, z = self.in_proj(x).chunk(2, -1)
-        u = F.silu(self.conv2d(u.permute(0, 3, 1, 2)))
-        if tree is None:
-            tree = build_tree(u, metric=self.metric)
-        y = tree_scanning(u, self.x_proj_weight, self.dt_projs_weight, self.dt_projs_bias, self.A_logs, self.Ds,
-                          self.out_norm, self.h_norm, tree=tree)
-        return self.dropout(self.out_proj(y * F.silu(z))), tree
 
 
 def _norm(channels: int) -> nn.LayerNorm:
@@ -107,7 +94,7 @@ class Block(nn.Module):
                  layer_scale: float | None):
         super().__init__()
         self.norm1 = nn.Sequential(_norm(channels))
-        self.TreeSSM = Mixer(channels, d_state, metric=metric)
+        self.TreeSSM = TreeSSM(channels, d_state, metric=metric)
         self.drop_path = DropPath(drop_path) if drop_path > 0 else nn.Identity()
         self.norm2 = nn.Sequential(_norm(channels))
         self.mlp = Mlp(channels, int(channels * mlp_ratio))
@@ -117,7 +104,7 @@ class Block(nn.Module):
             self.gamma2 = nn.Parameter(torch.full((channels,), float(layer_scale)))
 
     def forward(self, x: Tensor, tree: Tree | None) -> tuple[Tensor, Tree]:
-        y, tree = self.TreeSSM(self.norm1(x), tree)
+        y, tree = self.TreeSSM(self.norm1(x), tree, return_tree=True)
         x = x + self.drop_path(y if self.gamma1 is None else self.gamma1 * y)
         y = self.mlp(self.norm2(x))
         return x + self.drop_path(y if self.gamma2 is None else self.gamma2 * y), tree
@@ -165,9 +152,12 @@ class GrootV(nn.Module):
         metric: the cost that trees minimise: "cosine", "l2" or "l1".
         grad_checkpointing: whether to compute blocks anew in the backward pass instead of keeping what is in them.
 
-    `forward(x)` takes (B, in_chans, H, W), sides of at least 32 pixels, and returns (B, num_classes). `forward_stages(x)`
-    returns the levels' features, (B, C_i, H_i, W_i) with strides 4, 8, 16, ..., in channels-last memory; sides that a
-    stride doesn't divide are rounded up.
+    `forward(x)` takes (B, in_chans, H, W), sides of at least 32 pixels, and returns (B, num_classes).
+    `forward_stages(x)` returns the levels' features, (B, C_i, H_i, W_i) with strides 4, 8, 16, ..., in channels-last
+    memory; sides that a stride doesn't divide are rounded up.
+
+    Features stay in channels-last memory from the stem to the end. `.to(memory_format=torch.channels_last)` puts the
+    convolutions' weights into that order too, which saves bringing them there on every call.
 
     Parameter names and shapes are the original's, so its checkpoints load: see `load_original`.
 
@@ -183,11 +173,12 @@ class GrootV(nn.Module):
     """
 
     def __init__(self, channels: int = 80, depths: Sequence[int] = (2, 2, 9, 2), num_classes: int = 1000, *,
-                 layer_scale: float | None = None, drop_path_rate: float = 0.1, mlp_ratio: float = 4.0, d_state: int = 1,
-                 in_chans: int = 3, topology: str = "tree", trees: str = "block", metric: str = "cosine",
-                 grad_checkpointing: bool = False):
+                 layer_scale: float | None = None, drop_path_rate: float = 0.1, mlp_ratio: float = 4.0,
+                 d_state: int = 1, in_chans: int = 3, topology: str = "tree", trees: str = "block",
+                 metric: str = "cosine", grad_checkpointing: bool = False):
         super().__init__()
-        for name, value, known in (("topology", topology, TOPOLOGIES), ("trees", trees, TREES), ("metric", metric, METRICS)):
+        for name, value, known in (("topology", topology, TOPOLOGIES), ("trees", trees, TREES),
+                                   ("metric", metric, METRICS)):
             if value not in known:
                 raise ValueError(f"{name} must be one of {known}, got {value!r}")
         if channels < 2 or channels % 2:
@@ -198,7 +189,8 @@ class GrootV(nn.Module):
             raise ValueError(f"drop_path_rate must be at least 0 and below 1, got {drop_path_rate}")
         self.num_classes, self.in_chans = num_classes, in_chans
         widths = [channels * 2**i for i in range(len(depths))]
-        self.feature_info = [dict(num_chs=width, reduction=4 * 2**i, module=f"levels.{i}") for i, width in enumerate(widths)]
+        self.feature_info = [dict(num_chs=width, reduction=4 * 2**i, module=f"levels.{i}")
+                             for i, width in enumerate(widths)]
         self.num_features, self.head_hidden_size = widths[-1], int(1.5 * widths[-1])
 
         rates = iter(torch.linspace(0, drop_path_rate, sum(depths), device="cpu").tolist())
@@ -285,7 +277,7 @@ class GrootV(nn.Module):
     def forward_intermediates(self, x: Tensor, indices: int | list[int] | None = None, norm: bool = False,
                               stop_early: bool = False, output_fmt: str = "NCHW",
                               intermediates_only: bool = False) -> list[Tensor] | tuple[Tensor, list[Tensor]]:
-        """The features of the levels that `indices` names, and unless `intermediates_only` those of the last before them."""
+        """Features of the levels that `indices` names; unless `intermediates_only` the last level's before them."""
         if output_fmt not in ("NCHW", "NHWC"):
             raise ValueError(f"output_fmt must be 'NCHW' or 'NHWC', got {output_fmt!r}")
         taken = self._taken(indices)

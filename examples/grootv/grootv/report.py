@@ -146,8 +146,9 @@ def plan(figures: dict) -> str:
     one = figures["plan"]
     network = ", ".join(f"{name} {value}" for name, value in one["network"].items())
     return (f"{one['seeds']} seeds; the network has {network} and {figures['small_parameters'] / 1e6:.2f} M parameters; "
-            f"{one['pictures']} pictures of Fashion-MNIST seen {one['epochs']} times; {one['composites']} composites of 64 × 64 "
-            f"pixels, {one['iterations']} iterations of {one['batch']}; evaluated on {one['tested']} pictures and "
+            f"{one['pictures']} pictures of Fashion-MNIST at 32 × 32 pixels, seen {one['epochs']} times; {one['composites']} "
+            f"composites of 64 × 64 pixels with one or two clothes ({' and '.join(one['classes'])}), {one['detection']} iterations "
+            f"of 4 for detection and {one['segmentation']} of 8 for segmentation; evaluated on {one['tested']} pictures and "
             f"{one['evaluated']} composites")
 
 

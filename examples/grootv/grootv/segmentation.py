@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -22,7 +23,7 @@ from .batches import evaluation_batches
 from .checkpoint import load_original
 from .config import Config
 from .images import MEAN, STD, fitting_size, read_image, read_labels
-from .model import STRIDE, VARIANTS
+from .model import STRIDE, VARIANTS, GrootV
 
 IGNORED = 255
 SPLITS = ("training", "validation")
@@ -57,8 +58,8 @@ class SegmentationConfig(Config):
     def __post_init__(self):
         super().__post_init__()
         if not STRIDE <= self.shortest <= self.longest or self.crop < STRIDE:
-            raise ValueError(f"shortest, longest and crop must be at least {STRIDE} and longest no less than shortest, got "
-                             f"{self.shortest}, {self.longest} and {self.crop}")
+            raise ValueError(f"shortest, longest and crop must be at least {STRIDE} and longest no less than shortest, "
+                             f"got {self.shortest}, {self.longest} and {self.crop}")
         if len(self.factors) != 2 or not 0 < self.factors[0] <= self.factors[1]:
             raise ValueError(f"factors must be two positive numbers, the smaller one first, got {self.factors}")
         if not self.scales or min(self.scales) <= 0:
@@ -78,16 +79,26 @@ def upernet(name: str = "grootv_tiny", classes: int = 150, *, hidden: int = 512,
         auxiliary_weight: of its loss.
         pool_scales: the grids that the last stage is averaged over.
         grad_checkpointing: whether to compute the backbone's blocks anew in the backward pass, to save memory.
-        backbone: arguments of `GrootVConfig`, e.g. `drop_path_rate=0.2`.
+        backbone: arguments of `GrootV`, e.g. `drop_path_rate=0.2`.
 
     `model(pictures, labels=labels)` takes (B, 3, H, W), normalised, and (B, H, W) int64 with 255 where nothing is to be
     learnt; what it returns has `loss` and `logits` (B, classes, H, W). `save_pretrained` and `from_pretrained` work.
 
-    Source: Xiao et al., "Unified Perceptual Parsing for Scene Understanding"; the sizes are those of Xiao et al., "GrootVL:
-    Tree Topology is All You Need in State Space Model", section 4.3.
+    Raises ValueError for another name, argument or number of classes.
+
+    >>> model = upernet(classes=4, hidden=16, auxiliary=8, channels=8, depths=(1, 1, 1, 1)).eval()
+    >>> model(torch.zeros(1, 3, 40, 70)).logits.shape
+    torch.Size([1, 4, 40, 70])
+
+    Source: Xiao et al., "Unified Perceptual Parsing for Scene Understanding"; the sizes are those of Xiao et al.,
+    "GrootVL: Tree Topology is All You Need in State Space Model", section 4.
     """
     if name not in VARIANTS:
         raise ValueError(f"name must be one of {', '.join(VARIANTS)}, got {name!r}")
+    options = inspect.signature(GrootV).parameters.keys() - {"num_classes", "grad_checkpointing"}
+    if not backbone.keys() <= options:
+        raise ValueError(f"the backbone's arguments are {', '.join(sorted(options))}, got "
+                         f"{', '.join(backbone.keys() - options)}")
     if not 1 <= classes <= IGNORED:
         raise ValueError(f"classes must lie in [1, {IGNORED}], got {classes}")
     sizes = GrootVConfig(**VARIANTS[name] | backbone, out_features=["stage1", "stage2", "stage3", "stage4"])
@@ -103,11 +114,11 @@ def upernet(name: str = "grootv_tiny", classes: int = 150, *, hidden: int = 512,
 class AdePictures(Dataset):
     """Pictures and label maps from a folder like ADE20K's.
 
-    `folder` has `images/training`, `images/validation` and the same under `annotations`; the label map of `x.jpg` is `x.png`,
-    with 0 for pixels without a label and 1 to `classes` for the others.
+    `folder` has `images/training`, `images/validation` and the same under `annotations`; the label map of `x.jpg` is
+    `x.png`, with 0 for pixels without a label and 1 to `classes` for the others.
 
-    Item i is (picture (3, H, W) uint8, labels (H, W) int64 from 0 to classes - 1, or 255 without a label), both transformed,
-    and the picture's path.
+    Item i is the picture (3, H, W) uint8 and its labels (H, W) int64, from 0 to classes - 1 or 255 without a label,
+    both transformed; and the picture's path.
 
     Arguments:
         folder: see above.
@@ -115,8 +126,8 @@ class AdePictures(Dataset):
         classes: how many there are.
         transform: of torchvision.transforms.v2, on picture and labels together.
 
-    Raises FileNotFoundError for folders and label maps that aren't there; ValueError for a corrupt picture, a label map of
-    another size, or a label out of range, which are found when they are read.
+    Raises FileNotFoundError for folders and label maps that aren't there; ValueError, when a picture is read, if it is
+    corrupt, its label map of another size, or a label out of range.
     """
 
     def __init__(self, folder: str | Path, split: str, classes: int, transform=None):
@@ -126,8 +137,8 @@ class AdePictures(Dataset):
         images, annotations = Path(folder) / "images" / split, Path(folder) / "annotations" / split
         for place in (images, annotations):
             if not place.is_dir():
-                raise FileNotFoundError(f"no folder {place}: {folder} must have images/ and annotations/, each with training/ "
-                                        "and validation/, as ADE20K has")
+                raise FileNotFoundError(f"no folder {place}: {folder} must have images/ and annotations/, each with "
+                                        "training/ and validation/, as ADE20K has")
         self.images = sorted(path for path in images.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES)
         if not self.images:
             raise FileNotFoundError(f"no pictures in {images}")
@@ -143,11 +154,11 @@ class AdePictures(Dataset):
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor, str]:
         image, labels = read_image(self.images[index]), read_labels(self.annotations[index])
         if labels.shape != image.shape[1:]:
-            raise ValueError(f"{self.annotations[index]} has {labels.shape[0]} x {labels.shape[1]} pixels (height x width), but "
-                             f"its picture {image.shape[1]} x {image.shape[2]}")
+            raise ValueError(f"{self.annotations[index]} has {labels.shape[0]} x {labels.shape[1]} pixels (height x "
+                             f"width), but its picture {image.shape[1]} x {image.shape[2]}")
         if labels.min() < 0 or labels.max() > self.classes:
-            raise ValueError(f"{self.annotations[index]} has labels from {int(labels.min())} to {int(labels.max())}; expected 0 "
-                             f"(none) to {self.classes}")
+            raise ValueError(f"{self.annotations[index]} has labels from {int(labels.min())} to {int(labels.max())}; "
+                             f"expected 0 (none) to {self.classes}")
         labels = tv_tensors.Mask(torch.where(labels == 0, IGNORED, labels - 1))
         if self.transform is not None:
             image, labels = self.transform(image, labels)
@@ -233,7 +244,7 @@ def measures(confusion: Tensor) -> dict[str, float]:
 
         IoU_c = C_cc / (Σ_j C_cj + Σ_j C_jc - C_cc),  Acc_c = C_cc / Σ_j C_cj,  aAcc = Σ_c C_cc / Σ C
 
-    mIoU is the mean over the classes that occur or are predicted, mAcc over those that occur; with neither they are NaN.
+    mIoU is the mean over the classes that occur or are predicted, mAcc over those that occur; NaN if there is none.
     """
     confusion = confusion.double()
     hit, true, predicted = confusion.diagonal(), confusion.sum(1), confusion.sum(0)
@@ -266,7 +277,8 @@ class Segmentation:
 
     def train_data(self) -> AdePictures:
         config = self.config
-        return self._data("training", training_transform(config.crop, config.shortest, config.longest, tuple(config.factors)))
+        transform = training_transform(config.crop, config.shortest, config.longest, tuple(config.factors))
+        return self._data("training", transform)
 
     @cached_property
     def _validation(self) -> AdePictures:
@@ -286,7 +298,8 @@ class Segmentation:
         confusion = MulticlassConfusionMatrix(config.classes, ignore_index=IGNORED).to(device)
         for items, counted in evaluation_batches(self._validation, config, list):
             for position, (image, labels, path) in enumerate(items):
-                probabilities = predict(model, image.to(device), config.shortest, config.longest, config.scales, config.flip, path)
+                probabilities = predict(model, image.to(device), config.shortest, config.longest, config.scales,
+                                        config.flip, path)
                 if position < counted:
                     confusion.update(probabilities.argmax(0).flatten(), labels.to(device).flatten())
         return measures(confusion.compute())

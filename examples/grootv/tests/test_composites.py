@@ -57,6 +57,7 @@ def test_some_classes():
     (dict(source="cats"), "source must be one of 'digits', 'fashion-mnist', got 'cats'"),
     (dict(split="test"), "split must be one of 'train', 'val', got 'test'"),
     (dict(size=(15, 64)), r"size must be at least \(16, 16\), got \(15, 64\)"),
+    (dict(scale=(0.5, 0.4)), r"scale must be two numbers from 0.1 to 1, the lesser first, got \(0.5, 0.4\)"),
     (dict(count=0), "count must be at least 1, got 0"), (dict(seed=-1), "seed must be at least 0, got -1"),
 ])
 def test_bad_arguments(arguments, said):

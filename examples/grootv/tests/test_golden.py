@@ -9,8 +9,7 @@ import torch
 
 import treescan
 from grootv import GrootV
-from grootv.model import Mixer
-from treescan.nn import tree_scanning
+from treescan.nn import TreeSSM, tree_scanning
 
 DATA = Path(__file__).parent / "data"
 
@@ -51,7 +50,8 @@ def test_network(path):
     config = json.loads(str(vectors.arrays["config"]))
     training = "train" in path.stem
     model = GrootV(**config).train(training)
-    state = {key: value.float() if value.is_floating_point() else value for key, value in vectors.under("param/").items()}
+    state = {key: value.float() if value.is_floating_point() else value
+             for key, value in vectors.under("param/").items()}
     assert {key: value.shape for key, value in model.state_dict().items()} == {
         key: value.shape for key, value in state.items()}
     model.load_state_dict(state)
@@ -87,10 +87,10 @@ def test_network(path):
 def test_core(path):
     """The module that is in the network's blocks, by itself."""
     vectors = Vectors(path)
-    module = Mixer(**json.loads(str(vectors.arrays["config"])))
+    module = TreeSSM(**json.loads(str(vectors.arrays["config"])))
     module.load_state_dict(vectors.under("param/"))
     x = vectors["x"].requires_grad_()
-    y, tree = module(x)
+    y, tree = module(x, return_tree=True)
     assert pairs_of(tree) == vectors["tree_pairs/0"].tolist()
     assert_close(y, vectors["y"], 1e-5)
     y.backward(vectors["grad_y"])

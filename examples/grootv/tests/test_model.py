@@ -1,6 +1,5 @@
 """The network: shapes, options, memory formats, what timm, torch.compile and torch.export ask of it."""
 
-import shutil
 
 import pytest
 import timm
@@ -209,14 +208,14 @@ def memory_order(tensor):
 
 @pytest.mark.parametrize("backward", [False, True])
 def test_nothing_but_the_picture_is_transposed(backward):
-    """No copy, not even inside an op, has a feature map's dimensions in another order in its target than in its source."""
+    """No copy, not even inside an op, puts a feature map's dimensions into another order in memory."""
     model = small(channels=16).train(backward)
     x = picture(64, 96)
     with profile(activities=[ProfilerActivity.CPU], record_shapes=True, profile_memory=True) as recorded:
         y = model(x)
         if backward:
             y.sum().backward()
-    weights = {tuple(parameter.shape) for parameter in model.parameters()}  # convolutions may want theirs in another order
+    weights = {tuple(parameter.shape) for parameter in model.parameters()}  # which convolutions may want otherwise
     copied, transposed = 0, []
     nodes = list(recorded.profiler.kineto_results.experimental_event_tree())
     while nodes:
@@ -226,8 +225,9 @@ def test_nothing_but_the_picture_is_transposed(backward):
             target, source = node.extra_fields.inputs[:2]
             shape = tuple(target.sizes)
             copied += 1
-            if shape == tuple(source.sizes) and 0 not in source.strides and memory_order(target) != memory_order(source):
-                transposed += [shape] * (shape not in weights)
+            plain = shape == tuple(source.sizes) and 0 not in source.strides and shape not in weights
+            if plain and memory_order(target) != memory_order(source):
+                transposed.append(shape)
     assert copied > 5 and transposed == [tuple(x.shape)]
 
 
@@ -258,10 +258,10 @@ def test_half_precision():
     (lambda: small()(picture()[0]), r"x must have shape \(B, 3, H, W\), got \(3, 33, 70\)"),
     (lambda: small().reset_classifier(3, "max"), "global_pool must be 'avg', got 'max'"),
     (lambda: small().forward_intermediates(picture(), [4]), r"indices must name some of 4 levels, got \(4,\)"),
-    (lambda: small().forward_intermediates(picture(), output_fmt="NLC"), "output_fmt must be 'NCHW' or 'NHWC', got 'NLC'"),
+    (lambda: small().forward_intermediates(picture(), output_fmt="NLC"), "output_fmt must be 'NCHW' or 'NHWC', got"),
 ])
 def test_errors(make, message):
-    with torch.device("meta") if "GrootV" in make.__code__.co_names else torch.device("cpu"), pytest.raises(ValueError, match=message):
+    with pytest.raises(ValueError, match=message):
         make()
 
 
@@ -293,7 +293,8 @@ def test_timm_features():
     chosen = timm.create_model("grootv_tiny", out_indices=(0, -2), **options)
     assert [tuple(f.shape[1:]) for f in chosen(x)] == [(8, 9, 18), (32, 3, 5)]
     assert len(chosen.model.levels) == 3 and chosen.model.levels[-1].downsample is None
-    assert all(parameter.grad is not None for parameter in chosen.parameters() if not sum(f.sum() for f in chosen(x)).backward())
+    sum(f.sum() for f in chosen(x)).backward()
+    assert all(parameter.grad is not None for parameter in chosen.parameters())
 
 
 def wanted_stages(features, x):
@@ -316,9 +317,9 @@ def test_timm_groups_and_decay():
     names = {parameter: name for name, parameter in model.named_parameters()}
     optimizer = create_optimizer_v2(model, opt="adamw", lr=1.0, weight_decay=0.1, layer_decay=0.5)
     groups = {names[parameter]: group for group in optimizer.param_groups for parameter in group["params"]}
-    order = [groups[name]["lr_scale"] for name in ("patch_embed.conv1.weight", "levels.0.blocks.0.mlp.fc1.weight",
-                                                   "levels.1.blocks.0.mlp.fc1.weight", "levels.1.blocks.1.mlp.fc1.weight",
-                                                   "levels.3.blocks.0.mlp.fc1.weight", "head.weight")]
+    deeper = ("patch_embed.conv1", "levels.0.blocks.0.mlp.fc1", "levels.1.blocks.0.mlp.fc1",
+              "levels.1.blocks.1.mlp.fc1", "levels.3.blocks.0.mlp.fc1", "head")
+    order = [groups[name + ".weight"]["lr_scale"] for name in deeper]
     assert order == sorted(order) and len(set(order)) >= 5
     decayed = {name for name, group in groups.items() if group["weight_decay"]}
     assert "levels.0.blocks.0.mlp.fc1.weight" in decayed
@@ -335,19 +336,10 @@ def test_compilation():
         torch.testing.assert_close(gradient, wanted[name.removeprefix("_orig_mod.")])
 
 
-@pytest.mark.skipif(not shutil.which("c++"), reason="inductor needs a C++ compiler")
-def test_compilation_with_inductor():
-    torch._dynamo.reset()
-    model = GrootV(4, (1,), num_classes=3).eval()
-    x = picture(33, 36, batch=1)
-    with torch.no_grad():
-        torch.testing.assert_close(torch.compile(model, fullgraph=True)(x), model(x))
-
-
-@pytest.mark.parametrize("topology", ["tree", "snake", "none"])
-def test_export_of_any_size(topology):
-    model = small(topology=topology)
-    height, width = (torch.export.Dim(name, min=33, max=512) for name in ("height", "width"))
+@pytest.mark.parametrize("topology, depths", [("tree", (1, 1)), ("snake", (1,)), ("none", (1,))])
+def test_export_of_any_size(topology, depths):
+    model = small(topology=topology, depths=depths)
+    height, width = (torch.export.Dim(name, min=32, max=512) for name in ("height", "width"))
     program = torch.export.export(model, (picture(64, 72),), dynamic_shapes=({2: height, 3: width},))
     for sizes in ((64, 72), (33, 95)):
         torch.testing.assert_close(program.module()(picture(*sizes)), model(picture(*sizes)))

@@ -1,5 +1,5 @@
 # Mask R-CNN on GrootV-T in mmdet 3, over the files of its own package. Not run here.
-# GrootV-S: variant="grootv_small", in_channels=[96, 192, 384, 768]. Three times as long: schedule_3x and resize scales of
+# GrootV-S: variant="grootv_small", in_channels=[96, 192, 384, 768]. Three times as long: 36 epochs and sizes of
 # 480 to 800, as in configs/detection/mask_rcnn_3x.yaml.
 _base_ = ["mmdet::_base_/models/mask-rcnn_r50_fpn.py", "mmdet::_base_/datasets/coco_instance.py",
           "mmdet::_base_/schedules/schedule_1x.py", "mmdet::_base_/default_runtime.py"]

@@ -1,4 +1,4 @@
-"""GrootV as a backbone of mmsegmentation, for those who have it installed. Not run here: mmcv doesn't build for the torch of this package.
+"""GrootV as a backbone of mmsegmentation, for those who have it. Not run here: mmcv doesn't build for this torch.
 
 A configuration names this file in `custom_imports` and must find it: run mmseg with this folder in PYTHONPATH.
 """
