@@ -11,7 +11,8 @@ import multiprocessing
 import os
 import platform
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -51,23 +52,26 @@ def training_step(model: MambaForCausalLM, batch: int, length: int) -> Callable[
     return step
 
 
-def measure(runs: dict[str, Callable[[], object]], rounds: int) -> dict[str, dict[str, float]]:
-    """The least wall and processor time of each, taken in turns: what else the machine does then slows all of them.
+def measure(runs: dict[str, Callable[[], object]], rounds: int) -> dict[str, dict]:
+    """How long each takes, in turns, by the clock and in time of the processor, which others on the machine change less.
 
-    transformers' Mamba, by far the slowest, has one turn."""
-    times: dict[str, dict[str, float]] = {name: {"wall": float("inf"), "processor": float("inf")} for name in runs}
+    transformers' Mamba, by far the slowest, has one turn.
+    """
+    wall: dict[str, list[float]] = {name: [] for name in runs}
+    processor: dict[str, list[float]] = {name: [] for name in runs}
     for turn in range(rounds):
         for name, run in runs.items():
             if turn == 0 or name != "transformers":
                 start = time.perf_counter(), time.process_time()
                 run()
-                times[name]["wall"] = min(times[name]["wall"], time.perf_counter() - start[0])
-                times[name]["processor"] = min(times[name]["processor"], time.process_time() - start[1])
-    if "transformers" in times:
-        for name in times.keys() & set(MODES):
-            for kind in ("wall", "processor"):
-                times[name][f"times_faster_{kind}"] = times["transformers"][kind] / times[name][kind]
-    return times
+                wall[name].append(time.perf_counter() - start[0])
+                processor[name].append(time.process_time() - start[1])
+    return {"seconds": wall, "times_faster": _times_faster(wall), "processor_seconds": processor,
+            "times_faster_by_processor": _times_faster(processor)}
+
+
+def _times_faster(times: dict[str, list[float]]) -> dict[str, float]:
+    return {name: min(times["transformers"]) / min(times[name]) for name in times if name != "transformers"}
 
 
 def train() -> dict:
@@ -76,13 +80,13 @@ def train() -> dict:
         training_step(model, 1, 16)()
     times = measure({name: training_step(model, 4, 256) for name, model in models.items()}, 3)
     parameters = models["chain"].num_parameters()
-    return {"what": f"forward, backward and AdamW, {parameters / 1e6:.2f} M parameters, 4 x 256 tokens", "seconds": times}
+    return {"what": f"forward, backward and AdamW, {parameters / 1e6:.2f} M parameters, 4 x 256 tokens", **times}
 
 
-def memory() -> dict:
+def memory(models: Sequence[str] = MODELS) -> dict:
     context = multiprocessing.get_context("spawn")
-    megabytes: dict[str, dict[str, float]] = {name: {} for name in MODELS}
-    for name in MODELS:
+    megabytes: dict[str, dict[str, float]] = {name: {} for name in models}
+    for name in models:
         for states in (16, 64):
             with context.Pool(1) as pool:
                 megabytes[name][str(states)] = pool.apply(_peak_of_a_training_step, (name, states))
@@ -114,22 +118,23 @@ def forward() -> dict:
         options = {} if name == "transformers" else {"context_length": 64}
         ids = torch.randint(0, model.config.vocab_size, (1, 256))
         model(ids[:, :64], use_cache=False, **options)
-        runs[name] = lambda model=model, ids=ids, options=options: model(ids, use_cache=False, **options)
+        runs[name] = partial(model, ids, use_cache=False, **options)
     return {"what": "forward of the Mamba-130M configuration with random weights, 1 x 256 tokens, 64 of them the prompt",
-            "seconds": measure(runs, 3)}
+            **measure(runs, 3)}
 
 
 @torch.inference_mode()
 def generate() -> dict:
     runs, ids = {}, torch.randint(0, 50280, (1, 64))
     for name in MODELS:
+        model = make(name, **MAMBA_130M).eval()
         for use_cache in (True, False):
             if use_cache or name != "transformers":
-                model = make(name, **MAMBA_130M).eval()
-                runs[f"{name}{'' if use_cache else ' without cache'}"] = lambda model=model, use_cache=use_cache: model.generate(
-                    ids, attention_mask=torch.ones_like(ids), max_new_tokens=32, do_sample=False, use_cache=use_cache)
+                runs[name if use_cache else f"{name} without cache"] = partial(
+                    model.generate, ids, attention_mask=torch.ones_like(ids), max_new_tokens=32, do_sample=False,
+                    use_cache=use_cache)
     return {"what": "32 tokens behind a prompt of 64, Mamba-130M configuration with random weights",
-            "seconds": measure(runs, 1)}
+            **measure(runs, 1)}
 
 
 @torch.inference_mode()
@@ -138,7 +143,7 @@ def scan() -> dict:
     u, delta, z = torch.randn(3, 1, 1536, 256)
     B, C = torch.randn(2, 1, 16, 256)
     A, tree = -torch.rand(1536, 16), Sequences.of(256).chain
-    return {"what": "the scan of one layer of the Mamba-130M configuration, 1 x 256 tokens", "seconds": measure({
+    return {"what": "the scan of one layer of the Mamba-130M configuration, 1 x 256 tokens", **measure({
         "transformers": lambda: mamba_selective_scan(u, delta, A, B, C, z=z, delta_softplus=True),
         "chain": lambda: treescan.selective_tree_scan(u, delta, A, B, C, tree, z=z, delta_softplus=True)}, 5)}
 
@@ -146,19 +151,17 @@ def scan() -> dict:
 PARTS = {"train": train, "memory": memory, "forward": forward, "scan": scan, "generate": generate}
 
 
-def table(results: dict) -> str:
-    """The results as text."""
-    lines = []
-    for part in results.values():
-        lines.append(part["what"])
-        for name, row in part.get("seconds", part.get("megabytes")).items():
-            if "wall" not in row:
-                line = "".join(f"{peak:9.1f} MB for N = {states}" for states, peak in row.items())
-            else:
-                line = f"{row['wall']:9.3f} s, {row['processor']:9.3f} s of processor time"
-                if "times_faster_wall" in row:
-                    line += f": {row['times_faster_wall']:.1f} and {row['times_faster_processor']:.1f} times faster"
-            lines.append(f"    {name:24}{line}")
+def table(part: dict) -> str:
+    """A part's results as text."""
+    lines = [part["what"]]
+    for name, row in part.get("seconds", part.get("megabytes")).items():
+        if "megabytes" in part:
+            line = "".join(f"{peak:10.1f} MB for N = {states}" for states, peak in row.items())
+        else:
+            line = f"{min(row):10.3f} s, {min(part['processor_seconds'][name]):10.3f} s of processor time"
+            if name in part["times_faster"]:
+                line += f": {part['times_faster'][name]:.1f} and {part['times_faster_by_processor'][name]:.1f} times faster"
+        lines.append(f"    {name:24}{line}")
     return "\n".join(lines)
 
 
@@ -176,7 +179,7 @@ def main() -> None:
                           "transformers": transformers.__version__, "treescan": treescan.__version__}
     for name in arguments.parts or PARTS:
         results[name] = PARTS[name]()
-        print(table({name: results[name]}), flush=True)
+        print(table(results[name]), flush=True)
         if arguments.output:
             arguments.output.parent.mkdir(parents=True, exist_ok=True)
             arguments.output.write_text(json.dumps(results, indent=1) + "\n")

@@ -28,6 +28,13 @@ class GrootLBlock(MambaBlock):
 
 
 class GrootLModel(MambaModel):
+    """Embeddings, blocks and a last norm: the model below `GrootLForCausalLM`, which says what the arguments are.
+
+    >>> model = GrootLModel(GrootLConfig(hidden_size=16, num_hidden_layers=1, vocab_size=9))
+    >>> model(torch.tensor([[1, 2, 3]])).last_hidden_state.shape
+    torch.Size([1, 3, 16])
+    """
+
     config: GrootLConfig
     config_class = GrootLConfig
     _no_split_modules = ["GrootLBlock", "GrootLMixer"]
@@ -105,6 +112,38 @@ def _checked_context(context_length: int | Tensor, batch: int, length: int, devi
 
 
 class GrootLForCausalLM(MambaForCausalLM):
+    """A Mamba language model whose scans run along trees of tokens as well, as the configuration's `mode` says.
+
+    Its weights have the names and shapes of transformers' Mamba: `from_pretrained(folder, mode=..., mixing=..., window=...)`
+    takes the folder of an ordinary Mamba or of a GrootL model, and AutoModelForCausalLM those that were saved as GrootL.
+
+    Arguments of the model, beside those of MambaForCausalLM:
+
+    - context_length: how many tokens of a row are its prompt, without padding: an int, or (B,) integers, in [0, L]. In mode
+      "causal" the tokens of the prompt choose whom they hang on, and later ones hang on the token before them. In
+      "original" the tree is that of the prompt, the least of the batch, and a token of the prompt sees later ones.
+      None with labels: the tokens before a row's first label; a row that begins with a label is all context in "causal",
+      and has none in "original". None without labels: all tokens in "causal"; an error in "original". In `generate`, the
+      prompts, unless it is given; None then lets the generated tokens choose too, in "causal".
+    - attention_mask: (B, L), 0 for padding, which may be on either side; `generate` takes it on the left.
+    - use_cache: whether to make a `GrootLCache`; False unless asked for, as `generate` does.
+    - cache_params: that of the tokens before, which has their contexts.
+
+    Behind a cache logits are those without one to rounding, and those of a prompt that fills it to the bit. In mode
+    "causal" no later token changes a logit by a bit, be it in training, prefill or decoding. Deterministic.
+
+    Raises ValueError for a context out of range or of another shape, for padding behind cached tokens, and for mode
+    "original" where nothing tells the context. O(B L D (N + window)) in time beside the matrix products; no states in
+    memory.
+
+    >>> model = GrootLForCausalLM(GrootLConfig(hidden_size=16, num_hidden_layers=1, vocab_size=9))
+    >>> model(torch.tensor([[1, 2, 3]]), context_length=2).logits.shape
+    torch.Size([1, 3, 9])
+
+    Source: Xiao et al., "GrootVL: Tree Topology is All You Need in State Space Model", section 3.3; Gu and Dao, "Mamba:
+    Linear-Time Sequence Modeling with Selective State Spaces", section 3.
+    """
+
     config: GrootLConfig
     config_class = GrootLConfig
     _no_split_modules = ["GrootLBlock", "GrootLMixer"]

@@ -77,6 +77,21 @@ def test_logits_behind_the_cache(mode, left):
 
 @MODES
 @torch.no_grad()
+def test_logits_behind_the_cache_in_bfloat16(mode):
+    """States are remembered in float32."""
+    exact = small_model(mode)
+    model = small_model(mode).to(torch.bfloat16)
+    model.load_state_dict(exact.state_dict())
+    ids, coming = torch.randint(1, 97, (2, 9)), torch.randint(1, 97, (2, 6))
+    output = model(ids, context_length=9, use_cache=True)
+    parts = [model(token, cache_params=output.cache_params).logits for token in coming.split(1, 1)]
+    expected = exact(torch.cat((ids, coming), 1), context_length=9).logits
+    assert all(layer.states.chain.dtype == torch.float32 for layer in output.cache_params.layers)
+    assert (torch.cat((output.logits, *parts), 1) - expected).abs().mean() < 0.05 * expected.abs().mean()
+
+
+@MODES
+@torch.no_grad()
 def test_memory_does_not_grow(mode):
     model = small_model(mode)
 
