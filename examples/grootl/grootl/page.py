@@ -158,10 +158,13 @@ def _speed(path: Path) -> str:
             lines = [[name, *(f"{row[size]:,.1f}" for size in sizes)] for name, row in part["megabytes"].items()]
             table = _table(["", *(f"MB, state size {size}" for size in sizes)], lines)
         else:
-            faster = part.get("times_faster", {})
-            header = ["", "seconds", "times faster than transformers"][:3 if faster else 2]
-            table = _table(header, [[name, f"{min(times):,.2f}", f"{faster[name]:,.1f}" if name in faster else ""][:len(header)]
-                                    for name, times in part["seconds"].items()])
+            columns = {"seconds": {name: f"{min(times):,.3f}" for name, times in part["seconds"].items()},
+                       "processor's seconds": {name: f"{min(times):,.3f}"
+                                               for name, times in part["processor_seconds"].items()}}
+            for key, header in (("times_faster", "times faster"), ("times_faster_by_processor", "by processor's seconds")):
+                columns[header] = {name: f"{times:,.1f}" for name, times in part[key].items()}
+            table = _table(["", *columns], [[name, *(column.get(name, "") for column in columns.values())]
+                                            for name in part["seconds"]])
         blocks.append(f"{part['what'][0].upper()}{part['what'][1:]}:\n\n{table}")
     machine = ", ".join(f"{name} {value}" for name, value in results["machine"].items())
     return "\n\n".join([*blocks, f"Measured on: {machine}."])

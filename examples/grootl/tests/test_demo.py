@@ -90,12 +90,13 @@ def test_the_benchmarks_results_are_shown_where_they_are(docs, tmp_path):
     (tmp_path / "grootl" / "demo.json").write_text((docs / "grootl" / "demo.json").read_text())
     assert "`python -m grootl.bench` was not run here" in page.write_page(tmp_path).read_text()
     (tmp_path / "grootl" / "speed.json").write_text(json.dumps({
-        "machine": {"cores": 2}, "train": {"what": "training step", "seconds": {"transformers": [9.0, 8.0], "chain": [0.5, 1.0]},
-                                           "times_faster": {"chain": 16.0}},
-        "memory": {"what": "peak", "megabytes": {"chain": {"16": 3.0, "64": 3.5}}},
-        "generate": {"what": "tokens", "seconds": {"chain": [2.0]}}}))
+        "machine": {"cores": 2},
+        "train": {"what": "training step", "seconds": {"transformers": [9.0, 8.0], "chain": [0.5, 1.0]},
+                  "processor_seconds": {"transformers": [7.0, 7.5], "chain": [0.5, 0.25]},
+                  "times_faster": {"chain": 16.0}, "times_faster_by_processor": {"chain": 28.0}},
+        "memory": {"what": "peak", "megabytes": {"chain": {"16": 3.0, "64": 3.5}}}}))
     text = page.write_page(tmp_path).read_text()
-    assert "| transformers | 8.00 |  |" in text and "| chain | 0.50 | 16.0 |" in text and "| chain | 2.00 |" in text
+    assert "| transformers | 8.000 | 7.000 |  |  |" in text and "| chain | 0.500 | 0.250 | 16.0 | 28.0 |" in text
     assert "|  | MB, state size 16 | MB, state size 64 |" in text and "| chain | 3.0 | 3.5 |" in text
 
 
