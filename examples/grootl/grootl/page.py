@@ -176,7 +176,7 @@ def _plot(results: dict, path: Path) -> None:
     import matplotlib.pyplot as plt
 
     # The same results give the same file.
-    with plt.rc_context({"svg.hashsalt": "grootl", "font.size": 8}):
+    with plt.rc_context({"svg.hashsalt": "grootl", "svg.fonttype": "none", "font.size": 8}):
         figure, axes = plt.subplots(1, len(_PLOTTED), figsize=(9, 2.4), layout="constrained")
         for axis, score in zip(axes, _PLOTTED):
             before = _of(results, "chain", False)[0]["scores"][score]
