@@ -1,6 +1,6 @@
 """A small Mamba from scratch, then LoRA with chain, original and causal trees against no change, on packaged text.
 
-    python -m grootl.demo                    # of Debian's wordnet-base, about ten minutes on two cores
+    python -m grootl.demo                    # of Debian's wordnet-base; minutes on two idle cores
     python -m grootl.demo --data FOLDER      # of the folder with data.noun, data.verb, data.adj, data.adv
     python -m grootl.demo --full             # a larger model, more of everything, hours
 """
