@@ -1,6 +1,6 @@
 """Speed and memory against transformers' own Mamba without its CUDA kernels, side by side.
 
-    python -m grootl.bench --output docs/grootl/speed.json          # everything; or some of: train memory forward scan generate
+    python -m grootl.bench --output docs/grootl/speed.json    # all of: train memory forward scan generate
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def training_step(model: MambaForCausalLM, batch: int, length: int) -> Callable[
 
 
 def measure(runs: dict[str, Callable[[], object]], rounds: int) -> dict[str, dict]:
-    """How long each takes, in turns, by the clock and in time of the processor, which others on the machine change less.
+    """How long each takes, in turns, by the clock and in processor time, which others on the machine change less.
 
     transformers' Mamba, by far the slowest, has one turn.
     """
@@ -90,8 +90,8 @@ def memory(models: Sequence[str] = MODELS) -> dict:
         for states in (16, 64):
             with context.Pool(1) as pool:
                 megabytes[name][str(states)] = pool.apply(_peak_of_a_training_step, (name, states))
-    return {"what": "peak resident memory of a training step beside model and optimizer, 2 x 256 tokens, one layer of 64 "
-                    "channels, by state size", "megabytes": megabytes}
+    return {"what": "peak resident memory of a training step beside model and optimizer, 2 x 256 tokens, one layer of "
+                    "64 channels, by state size", "megabytes": megabytes}
 
 
 def _peak_of_a_training_step(name: str, states: int) -> float:
@@ -119,7 +119,7 @@ def forward() -> dict:
         ids = torch.randint(0, model.config.vocab_size, (1, 256))
         model(ids[:, :64], use_cache=False, **options)
         runs[name] = partial(model, ids, use_cache=False, **options)
-    return {"what": "forward of the Mamba-130M configuration with random weights, 1 x 256 tokens, 64 of them the prompt",
+    return {"what": "forward of the Mamba-130M configuration with random weights, 1 x 256 tokens, 64 of them prompt",
             **measure(runs, 3)}
 
 
@@ -160,7 +160,8 @@ def table(part: dict) -> str:
         else:
             line = f"{min(row):10.3f} s, {min(part['processor_seconds'][name]):10.3f} s of processor time"
             if name in part["times_faster"]:
-                line += f": {part['times_faster'][name]:.1f} and {part['times_faster_by_processor'][name]:.1f} times faster"
+                line += (f": {part['times_faster'][name]:.1f} and {part['times_faster_by_processor'][name]:.1f} times "
+                         "faster")
         lines.append(f"    {name:24}{line}")
     return "\n".join(lines)
 

@@ -18,7 +18,7 @@ class States(NamedTuple):
     Fields:
         inputs: (B, D, K-1), what the convolution of width K still sees.
         chain: (B, D, N), the state after the last token.
-        tree: (B, W, D, N), the tree's states after the last W tokens; W is the window in mode "causal", 1 in "original".
+        tree: (B, W, D, N), the tree's states after the last W tokens; W is the window in "causal", 1 in "original".
         drive, B: (B, D, W) and (B, N, W), the factors of what entered those states, by which "causal" chooses a parent.
         length: (B,) int64, how many tokens there were, without padding.
         context_length: (B,) int64, how many of them choose parents; None for all, the coming ones too.

@@ -15,14 +15,14 @@ class GrootLConfig(MambaConfig):
 
     All fields of transformers' MambaConfig, and
 
-    - mode: "chain" is Mamba. "original" is the published algorithm, which adds `mixing` times a scan of the flipped token
-      tree over the prompt. "causal" adds `mixing` times a scan of the causal tree, in which every token of the prompt
-      hangs on its most similar among the `window` tokens before it.
+    - mode: "chain" is Mamba. "original" is the published algorithm, which adds `mixing` times a scan of the flipped
+      token tree over the prompt. "causal" adds `mixing` times a scan of the causal tree, in which every token of the
+      prompt hangs on its most similar among the `window` tokens before it.
     - mixing: a finite number. At 0 every mode is Mamba.
     - window: at least 1, how far a token sees in the prompt. At 1 the trees are chains.
 
-    Reads the configuration of an ordinary Mamba too. Raises ValueError for a mode, mixing or window out of range, and for
-    the configuration of another model.
+    Reads the configuration of an ordinary Mamba too. Raises ValueError for a mode, mixing or window out of range, and
+    for the configuration of another model.
 
     >>> GrootLConfig(mode="causal", hidden_size=64, num_hidden_layers=2).mixing
     0.3

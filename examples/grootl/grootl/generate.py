@@ -18,8 +18,9 @@ from .data import format_prompt
 from .modeling import GrootLForCausalLM
 
 
-def stream(model: GrootLForCausalLM | PeftModel, tokenizer: PreTrainedTokenizerBase, prompt: str, *, max_new_tokens: int = 200,
-           max_prompt: int = 2048, temperature: float = 0.0, top_p: float = 1.0, seed: int = 0) -> str:
+def stream(model: GrootLForCausalLM | PeftModel, tokenizer: PreTrainedTokenizerBase, prompt: str, *,
+           max_new_tokens: int = 200, max_prompt: int = 2048, temperature: float = 0.0, top_p: float = 1.0,
+           seed: int = 0) -> str:
     """Prints how the model goes on with a prompt, token by token, and returns it.
 
     Arguments:
@@ -29,8 +30,8 @@ def stream(model: GrootLForCausalLM | PeftModel, tokenizer: PreTrainedTokenizerB
             exp(logit / temperature) among those that make up `top_p` of them.
         seed: of the draws.
 
-    Raises ValueError for a prompt that is empty or too long, a number out of range, or a tokenizer with more tokens than the
-    model.
+    Raises ValueError for a prompt that is empty or too long, a number out of range, or a tokenizer with more tokens
+    than the model.
     """
     if max_new_tokens < 1:
         raise ValueError(f"max_new_tokens must be at least 1, got {max_new_tokens}")

@@ -69,8 +69,8 @@ class GrootLMixer(MambaMixer):
 
         y = (scan of the chain + D·u + mixing·scan of the tree)·silu(z)
 
-    where the tree is the causal one, scanned from the root, or the flipped token tree, scanned to it. Trees are built of
-    what enters the states, softplus(delta) u ⊗ B, without making it; nor are states in memory.
+    where the tree is the causal one, scanned from the root, or the flipped token tree, scanned to it. Trees are built
+    of what enters the states, softplus(delta) u ⊗ B, without making it; nor are states in memory.
 
     `forward(hidden_states, sequences, layer_cache)` takes (B, L, hidden) and returns the same.
     """
@@ -92,15 +92,15 @@ class GrootLMixer(MambaMixer):
             u = u * is_token.unsqueeze(1)
         signals = self._signals(u, z)
         if states is not None:
-            kept = self.conv_kernel_size - 1
-            y, layer_cache.states = self._decode(signals, states._replace(inputs=seen[..., seen.shape[2] - kept:].clone()))
+            inputs = seen[..., seen.shape[2] - self.conv_kernel_size + 1:].clone()
+            y, layer_cache.states = self._decode(signals, states._replace(inputs=inputs))
         else:
             y = self._scan(signals, sequences, inputs, layer_cache)
         return self.out_proj(y.transpose(1, 2))
 
     def _signals(self, u: Tensor, z: Tensor) -> Signals:
         step, B, C = self.x_proj(u.transpose(1, 2)).split([self.time_step_rank, *[self.ssm_state_size] * 2], 2)
-        if type(self.dt_proj) is nn.Linear:  # The scan adds the bias in float32: half types would lose much of small steps.
+        if type(self.dt_proj) is nn.Linear:  # The scan adds the bias in float32, since half types would spoil small steps.
             delta, bias = F.linear(step, self.dt_proj.weight), self.dt_proj.bias.float()
         else:  # An adapter's layer has to be called whole.
             delta, bias = self.dt_proj(step), None
@@ -120,7 +120,8 @@ class GrootLMixer(MambaMixer):
             tree = self._original_tree(signals, sequences)
             shifted, following = self._shifted(signals, sequences)
             B, C, z = (signal.to(shifted.dtype) for signal in (B, C, z))
-            y = y + self.mixing * selective_tree_scan(shifted, following, A, B, C, tree, None, z, direction="up").to(y.dtype)
+            up = selective_tree_scan(shifted, following, A, B, C, tree, None, z, direction="up")
+            y = y + self.mixing * up.to(y.dtype)
         if layer_cache is not None:
             layer_cache.states = self._states(signals, sequences, inputs, tree)
         return y
@@ -146,8 +147,8 @@ class GrootLMixer(MambaMixer):
 
     @staticmethod
     def _shifted(signals: Signals, sequences: Sequences) -> tuple[Tensor, Tensor]:
-        """u and the step of a scan that decays between a token and its parent with the step of the token behind it, while
-        what enters the states has the token's own step: the quotient of both goes into u. At the root it is 0."""
+        """u and the step of a scan that decays between a token and its parent with the step of the token behind it,
+        while what enters the states has the token's own step: the quotient of both goes into u. At the root it is 0."""
         step = signals.step
         following = F.pad(step[..., 1:], (0, 1))
         if sequences.is_token is not None:
@@ -165,7 +166,8 @@ class GrootLMixer(MambaMixer):
         chain = sequences.chain.parent.expand(batch, length)
         states = States(_columns(inputs, seen), self._states_below(root, u, step, signals, chain)[:, 0])
         if self.mode == "original":
-            return states._replace(tree=self._state_above(root, *self._shifted(signals, sequences), signals, tree.parent))
+            shifted = self._shifted(signals, sequences)
+            return states._replace(tree=self._state_above(root, *shifted, signals, tree.parent))
         if self.mode == "causal":
             last = sequences.last_tokens(batch, self.window)
             is_token, contexts = sequences.is_token, sequences.context_length
@@ -176,12 +178,12 @@ class GrootLMixer(MambaMixer):
                 context_length=None if contexts is None else contexts.expand(batch))
         return states
 
-    # A scan gives outputs, not states. So the tree gets readers: N more vertices for every token whose states are wanted,
-    # to which these pass unchanged, since a step of 0 decays nothing and lets nothing in, and each shows one of them.
+    # A scan gives outputs, not states. So the tree gets readers: N more vertices for every token whose states are
+    # wanted, to which these pass unchanged, since a step of 0 decays nothing and lets nothing in, and each shows one.
 
     def _states_below(self, position: Tensor, u: Tensor, step: Tensor, signals: Signals, parent: Tensor) -> Tensor:
-        """(B, W, D, N) the states of tokens at (B, W) positions in a scan from the root, 0 at negative ones; the readers are
-        their children."""
+        """(B, W, D, N) the states of tokens at (B, W) positions in a scan from the root, 0 at negative ones; the
+        readers are their children."""
         readers = position.repeat_interleave(self.ssm_state_size, 1)
         return self._read(u, step, signals, parent, readers, "down")
 
@@ -192,17 +194,19 @@ class GrootLMixer(MambaMixer):
         readers = (above + 1).clamp(max=length + self.ssm_state_size - 1)
         return self._read(u, step, signals, parent.scatter(1, root.clamp(min=0), length), readers, "up")
 
-    def _read(self, u: Tensor, step: Tensor, signals: Signals, parent: Tensor, readers: Tensor, direction: str) -> Tensor:
+    def _read(self, u: Tensor, step: Tensor, signals: Signals, parent: Tensor, readers: Tensor,
+              direction: str) -> Tensor:
         wanted = readers.shape[1] // self.ssm_state_size
         tree = Tree.from_parents(torch.cat((parent, readers.to(parent.dtype)), 1), forest=True)
         B, show = signals.B.to(step.dtype), torch.eye(self.ssm_state_size, dtype=step.dtype, device=u.device)
         u, step, B = (F.pad(signal.to(step.dtype), (0, readers.shape[1])) for signal in (u, step, B))
-        C = torch.cat((torch.zeros_like(signals.C, dtype=step.dtype), show.repeat(1, wanted).expand(u.shape[0], -1, -1)), 2)
+        show = show.repeat(1, wanted).expand(u.shape[0], -1, -1)
+        C = torch.cat((torch.zeros_like(signals.C, dtype=step.dtype), show), 2)
         y = selective_tree_scan(u, step, signals.A, B, C, tree, direction=direction)
         return y[..., parent.shape[1]:].unflatten(2, (wanted, -1)).transpose(1, 2)
 
     def _decode(self, signals: Signals, states: States) -> tuple[Tensor, States]:
-        """y of the tokens behind those that the states remember, one after the other, and what is to be remembered then."""
+        """y of the tokens behind those that the states remember, one by one, and what is to be remembered then."""
         outputs = []
         for u, z, step, B, C in zip(*(signal.unbind(2) for signal in (
                 signals.u.to(states.chain.dtype), signals.z, signals.step, signals.B, signals.C))):

@@ -50,7 +50,8 @@ class GrootLModel(MambaModel):
     def forward(self, input_ids: Tensor | None = None, attention_mask: Tensor | None = None,
                 inputs_embeds: Tensor | None = None, context_length: int | Tensor | None = None,
                 cache_params: GrootLCache | None = None, use_cache: bool | None = None,
-                output_hidden_states: bool | None = None, return_dict: bool | None = None, **kwargs) -> MambaOutput | tuple:
+                output_hidden_states: bool | None = None, return_dict: bool | None = None,
+                **kwargs) -> MambaOutput | tuple:
         if (input_ids is None) == (inputs_embeds is None):
             raise ValueError("give either input_ids or inputs_embeds, and not both")
         if inputs_embeds is None:
@@ -66,8 +67,8 @@ class GrootLModel(MambaModel):
         elif context_length is not None:
             context_length = _checked_context(context_length, batch, length, inputs_embeds.device)
         elif self.config.mode == "original" and self.config.mixing != 0:
-            raise ValueError("mode 'original' needs context_length, or labels to tell it by: inside the context a token sees "
-                             "later ones, so the context must not be taken for granted")
+            raise ValueError("mode 'original' needs context_length, or labels to tell it by: inside the context a token "
+                             "sees later ones, so the context must not be taken for granted")
         sequences = Sequences.of(length, is_token, context_length, inputs_embeds.device)
         hidden_states, between = inputs_embeds, []
         for block in self.layers:
@@ -89,14 +90,16 @@ def _is_token(attention_mask: Tensor | None, batch: int, length: int, cache: Gro
     behind = cache is not None and cache.is_filled
     if attention_mask.ndim != 2 or attention_mask.shape[0] != batch or (
             attention_mask.shape[1] < length if behind else attention_mask.shape[1] != length):
-        raise ValueError(f"attention_mask must have shape (B, L) = {(batch, length)}, got {tuple(attention_mask.shape)}")
+        raise ValueError(f"attention_mask must have shape (B, L) = {(batch, length)}, got "
+                         f"{tuple(attention_mask.shape)}")
     is_token = attention_mask[:, -length:].bool()
     if torch.compiler.is_compiling():
         return is_token
     if is_token.all():
         return None
     if behind:
-        raise ValueError("attention_mask must be 1 for all tokens behind cached ones: padding belongs to the left of a prompt")
+        raise ValueError("attention_mask must be 1 for all tokens behind cached ones: padding belongs to the left of a "
+                         "prompt")
     return is_token
 
 
@@ -114,17 +117,18 @@ def _checked_context(context_length: int | Tensor, batch: int, length: int, devi
 class GrootLForCausalLM(MambaForCausalLM):
     """A Mamba language model whose scans run along trees of tokens as well, as the configuration's `mode` says.
 
-    Its weights have the names and shapes of transformers' Mamba: `from_pretrained(folder, mode=..., mixing=..., window=...)`
-    takes the folder of an ordinary Mamba or of a GrootL model, and AutoModelForCausalLM those that were saved as GrootL.
+    Its weights have the names and shapes of transformers' Mamba: `from_pretrained(folder, mode=..., mixing=...,
+    window=...)` takes the folder of an ordinary Mamba or of a GrootL model, and AutoModelForCausalLM that of a model
+    saved as GrootL.
 
     Arguments of the model, beside those of MambaForCausalLM:
 
-    - context_length: how many tokens of a row are its prompt, without padding: an int, or (B,) integers, in [0, L]. In mode
-      "causal" the tokens of the prompt choose whom they hang on, and later ones hang on the token before them. In
-      "original" the tree is that of the prompt, the least of the batch, and a token of the prompt sees later ones.
-      None with labels: the tokens before a row's first label; a row that begins with a label is all context in "causal",
-      and has none in "original". None without labels: all tokens in "causal"; an error in "original". In `generate`, the
-      prompts, unless it is given; None then lets the generated tokens choose too, in "causal".
+    - context_length: how many tokens of a row are its prompt, without padding: an int, or (B,) integers, in [0, L].
+      In mode "causal" the tokens of the prompt choose whom they hang on, and later ones hang on the token before them.
+      In "original" the tree is that of the prompt, the least of the batch, and a token of the prompt sees later ones.
+      None with labels: the tokens before a row's first label; a row that begins with a label is all context in
+      "causal", and has none in "original". None without labels: all tokens in "causal"; an error in "original". In
+      `generate`, the prompts, unless it is given; None then lets the generated tokens choose too, in "causal".
     - attention_mask: (B, L), 0 for padding, which may be on either side; `generate` takes it on the left.
     - use_cache: whether to make a `GrootLCache`; False unless asked for, as `generate` does.
     - cache_params: that of the tokens before, which has their contexts.
@@ -208,11 +212,11 @@ class GrootLForCausalLM(MambaForCausalLM):
             given = (input_ids if inputs_embeds is None else inputs_embeds).shape[1]
             next_sequence_length = given - cache_params.positions
             if next_sequence_length < 1:
-                raise ValueError(f"the prompt must have tokens behind the {cache_params.positions} in the cache, got {given} "
-                                 "in all")
+                raise ValueError(f"the prompt must have tokens behind the {cache_params.positions} in the cache, got "
+                                 f"{given} in all")
         return super().prepare_inputs_for_generation(
-            input_ids, next_sequence_length=next_sequence_length, inputs_embeds=inputs_embeds, cache_params=cache_params,
-            is_first_iteration=is_first_iteration, **kwargs)
+            input_ids, next_sequence_length=next_sequence_length, inputs_embeds=inputs_embeds,
+            cache_params=cache_params, is_first_iteration=is_first_iteration, **kwargs)
 
 
 AutoModel.register(GrootLConfig, GrootLModel)

