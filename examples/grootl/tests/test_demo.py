@@ -38,7 +38,8 @@ def test_every_mode_is_compared_with_no_change(results):
         assert not row["trained"] or row["tokens_per_second"] > 0
     # The modes are different models, and the seeds different runs.
     assert len({row["scores"]["last_word_perplexity"] for row in results["rows"]}) == 9
-    assert {(row["mode"], row["cached"]) for row in results["generation"]} == {(mode, on) for mode in MODES for on in (0, 1)}
+    assert {(row["mode"], row["cached"]) for row in results["generation"]} == {
+        (mode, cached) for mode in MODES for cached in (True, False)}
 
 
 def test_training_lowers_what_it_is_trained_on(results):
@@ -49,7 +50,8 @@ def test_training_lowers_what_it_is_trained_on(results):
 def test_the_page_has_every_row(docs, results):
     text = (docs / "grootl.md").read_text()
     assert "{{" not in text and (docs / "grootl" / "demo.svg").stat().st_size > 1000
-    for name in ("no change", "original, not trained", "causal, not trained", "LoRA, chain", "LoRA, original", "LoRA, causal"):
+    for name in ("no change", "original, not trained", "causal, not trained",
+                 "LoRA, chain", "LoRA, original", "LoRA, causal"):
         assert f"\n| {name} |" in text
     assert f"| no change | {results['rows'][0]['scores']['response_perplexity']:,.1f} |" in text
     assert "| GrootL | 47.2 |" in text and "Not ours" in text
@@ -111,7 +113,8 @@ def test_results_that_are_missing_or_others_are_named(tmp_path):
 
 
 @pytest.mark.parametrize("arguments, message", [
-    (["--data", "nowhere"], "nowhere: must be a folder with WordNet's files"), (["--seeds", "0"], "--seeds must be at least 1")])
+    (["--data", "nowhere"], "nowhere: must be a folder with WordNet's files"),
+    (["--seeds", "0"], "--seeds must be at least 1")])
 def test_what_a_user_gets_wrong_is_said_before_anything_is_made(arguments, message, tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "argv", ["demo", "--smoke", "--output", str(tmp_path / "run"), *arguments])
     with pytest.raises((ValueError, FileNotFoundError), match=message):
