@@ -116,9 +116,10 @@ class _Collate:
 
 
 def _begin_worker(worker: int) -> None:
-    # Workers end with the training process, whose handler of signals they inherited.
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # torchrun and terminals signal workers too, which must serve until the training process has stopped in its own time;
+    # they end with it, however it ends.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.SIG_IGN)
 
 
 def load(data: Dataset, batches: Iterable[list[tuple[int, int]]], collate: Callable, config: Config) -> Iterator:

@@ -130,7 +130,8 @@ class Classification:
             smoothing = self.config.augmentation.label_smoothing
             return {"cross_entropy": nn.functional.cross_entropy(model(pictures), labels, label_smoothing=smoothing)}
         if len(pictures) % 2:
-            raise ValueError(f"mixup pairs pictures, so batch_size / (processes x accumulate) must be even, got {len(pictures)}")
+            raise ValueError("mixup pairs pictures, so batch_size / (processes x accumulate) must be even, got "
+                             f"{len(pictures)}")
         pictures, targets = self._mixup(pictures, labels)
         return {"cross_entropy": SoftTargetCrossEntropy()(model(pictures), targets)}
 

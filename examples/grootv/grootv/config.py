@@ -173,7 +173,8 @@ def command(main: Callable[..., None], description: str) -> None:
     """Runs a command line `CONFIG [key=value ...]`; what its user can mend is one line without a traceback."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("config", help="a YAML file")
-    parser.add_argument("overrides", nargs="*", metavar="key=value", help="over the file's, dots for nesting: optimizer.lr=1e-3")
+    parser.add_argument("overrides", nargs="*", metavar="key=value",
+                        help="over the file's, dots for nesting: optimizer.lr=1e-3")
     arguments = parser.parse_args()
     try:
         main(load_config(arguments.config, arguments.overrides))

@@ -16,6 +16,7 @@ import os
 import platform
 import sys
 import tempfile
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import asdict, dataclass, replace
@@ -47,6 +48,8 @@ ROWS = {  # what the runs differ in; their parameters have the same shapes
 }
 DENSE_ROWS = ("tree", "raster", "none")
 DENSE_CLASSES = ("trouser", "ankle-boot")
+TASKS = ("classification", "detection", "segmentation")
+PIXEL = (30, 45)  # on the boot in front in the composite that is drawn
 DOCS = Path(__file__).resolve().parents[3] / "docs"
 
 
@@ -120,11 +123,11 @@ def configuration(task: str, row: str, seed: int, plan: Plan, folder: Path):
     return OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(task_class(task).Config), shared, own))
 
 
-def run(row: str, seed: int, plan: Plan, folder: Path) -> list[dict]:
+def run(row: str, seed: int, plan: Plan, tasks: Sequence[str], folder: Path) -> list[dict]:
     """The classifier of one row and seed, and detection and segmentation from its backbone; in a process of its own."""
     torch.set_num_threads(1)
     finished = []
-    for task in ("classification", "detection", "segmentation") if row in DENSE_ROWS else ("classification",):
+    for task in tasks if row in DENSE_ROWS else tasks[:1]:
         config = configuration(task, row, seed, plan, folder)
         started = perf_counter()
         with open(folder / f"{task}-{row}-{seed}.txt", "w") as said, redirect_stdout(said), redirect_stderr(said):
@@ -133,11 +136,13 @@ def run(row: str, seed: int, plan: Plan, folder: Path) -> list[dict]:
     return finished
 
 
-def run_all(plan: Plan, folder: Path, jobs: int) -> list[dict]:
+def run_all(plan: Plan, tasks: Sequence[str], folder: Path, jobs: int) -> list[dict]:
     """Every row and seed, `jobs` at a time."""
     finished = []
+    if not tasks:
+        return finished
     with ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn")) as pool:
-        chains = [pool.submit(run, row, seed, plan, folder) for seed in range(plan.seeds) for row in ROWS]
+        chains = [pool.submit(run, row, seed, plan, tasks, folder) for seed in range(plan.seeds) for row in ROWS]
         try:
             for chain in _progress(as_completed(chains), "training", len(chains)):
                 finished += chain.result()
@@ -152,20 +157,21 @@ def _progress(things, what: str, total: int):
 
 
 def speeds(plan: Plan) -> dict[str, dict[str, float]]:
-    """Pictures per second of forward passes, this demo's network's and GrootV-T's, for each row; the rows take turns."""
+    """Pictures per second of forward passes with a tree per block and per stage, of this demo's network and of GrootV-T."""
     def pictures_per_second(side: int, batch: int, repeats: int, **options) -> dict[str, float]:
-        models = {row: create_model("grootv_tiny", **options, **choice).eval() for row, choice in ROWS.items()}
+        models = {row: create_model("grootv_tiny", **options, **ROWS[row]).eval() for row in ("tree", "tree per stage")}
         x = torch.randn(batch, 3, side, side)
         return {row: batch / seconds for row, seconds in time_forward(models, x, repeats).items()}
 
-    return {"small": pictures_per_second(32, 64, 20, num_classes=10, **plan.network),
-            "grootv_tiny": pictures_per_second(224, 2, 5)}
+    return {"small": pictures_per_second(32, 64, 30, num_classes=10, **plan.network),
+            "grootv_tiny": pictures_per_second(224, 1, 9)}
 
 
 def network_costs() -> dict[str, dict[str, int]]:
     found = {}
-    for name in _progress(VARIANTS, "counting", len(VARIANTS)):
-        model = create_model(name)
+    for name in VARIANTS:
+        with torch.device("meta"):  # shapes are all that counting needs
+            model = create_model(name)
         parameters, backbone = count_parameters(model)
         found[name] = {"parameters": parameters, "backbone": backbone, "macs": count_macs(model, 224)["total"]}
     return found
@@ -178,27 +184,26 @@ def background_miou(folder: Path) -> float:
 
 
 @torch.inference_mode()
-def draw(plan: Plan, folder: Path, output: Path) -> None:
-    """Pictures of what the first seed's networks along trees make of one composite."""
+def draw(plan: Plan, tasks: Sequence[str], folder: Path, output: Path) -> None:
+    """Pictures of what the first seed's networks along trees make of one composite, for detection and segmentation."""
     output.mkdir(parents=True, exist_ok=True)
     path = sorted((folder / "detection" / "val2017").iterdir())[1]
     image = pil_to_tensor(Image.open(path))
     picture = image.float() / 255
-    networks = {}
-    for task in ("detection", "segmentation"):
+    for task in tasks[1:]:
         config = configuration(task, "tree", 0, plan, folder)
         config.checkpoint = str(Path(config.output) / "checkpoint.pt")
-        networks[task] = task_class(task)(config).model().eval()
-        load_weights(networks[task], config)
-    pictures.draw_objects(picture, networks["detection"]([picture])[0], DENSE_CLASSES, output / "objects.png")
-    labels = predict(networks["segmentation"], image, 64, 64).argmax(0)
-    pictures.draw_regions(picture, labels, ("background", *DENSE_CLASSES), output / "regions.png")
-    backbone = next(module for module in networks["segmentation"].modules() if isinstance(module, GrootV))
-    scans = pictures.record_scans(backbone, normalize(picture, MEAN, STD)[None])
-    objects = (labels > 0).nonzero()
-    row, column = objects[len(objects) // 2].tolist() if len(objects) else (32, 32)
-    pictures.draw_affinity(picture, scans, row, column, output / "affinity.png")
-    pictures.draw_trees(picture, scans, row, column, output / "trees.png")
+        network = task_class(task)(config).model().eval()
+        load_weights(network, config)
+        if task == "detection":
+            pictures.draw_objects(picture, network([picture])[0], DENSE_CLASSES, output / "objects.png")
+            continue
+        labels = predict(network, image, 64, 64).argmax(0)
+        pictures.draw_regions(picture, labels, ("background", *DENSE_CLASSES), output / "regions.png")
+        backbone = next(module for module in network.modules() if isinstance(module, GrootV))
+        scans = pictures.record_scans(backbone, normalize(picture, MEAN, STD)[None])
+        pictures.draw_affinity(picture, scans, *PIXEL, output / "affinity.png")
+        pictures.draw_trees(picture, scans, *PIXEL, output / "trees.png")
 
 
 def machine() -> dict[str, str]:
@@ -219,11 +224,12 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def measure(plan: Plan, source: Path | None, folder: Path, jobs: int) -> dict:
+def measure(plan: Plan, tasks: Sequence[str], source: Path | None, folder: Path, jobs: int) -> dict:
     """All figures of the page."""
     started = perf_counter()
     write_data(folder, plan, source)
-    figures = {"machine": machine(), "majority": background_miou(folder), "runs": run_all(plan, folder, jobs)}
+    figures = {"machine": machine(), "majority": background_miou(folder), "tasks": list(tasks),
+               "runs": run_all(plan, tasks, folder, jobs)}
     figures["plan"] = asdict(plan) | {"tested": 5 * plan.evaluated, "classes": DENSE_CLASSES}
     figures["small_parameters"] = count_parameters(create_model("grootv_tiny", num_classes=10, **plan.network))[0]
     figures["propagation"] = propagation.study(plan.propagated, tuple(range(plan.seeds)), source="fashion-mnist", data=source,
@@ -245,7 +251,12 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--seeds", type=int, help=f"how many (default {QUICK.seeds}, with --full {FULL.seeds})")
     parser.add_argument("--jobs", type=int, default=cores(), help="runs at a time, one thread each (default %(default)s)")
     parser.add_argument("--write-again", action="store_true", help="only write the page again from OUTPUT/grootv/results.json")
+    parser.add_argument("--tasks", nargs="*", default=TASKS, metavar="TASK", help=f"what to train, of {', '.join(TASKS)} (default "
+                        "all of them); detection and segmentation start from classification and bring it along")
     options = parser.parse_args(arguments)
+    if not set(options.tasks) <= set(TASKS):
+        parser.error(f"--tasks must be of {', '.join(TASKS)}, got {' '.join(options.tasks)}")
+    tasks = [task for task in TASKS if task in options.tasks or task == TASKS[0] and options.tasks]
     plan = FULL if options.full else QUICK
     if options.seeds is not None:
         plan = replace(plan, seeds=options.seeds)
@@ -257,10 +268,11 @@ def main(arguments: list[str] | None = None) -> None:
         else:
             composites.fashion_mnist(options.data)  # before anything takes time
             with tempfile.TemporaryDirectory(prefix="grootv-demo-") as folder:
-                figures = measure(plan, options.data, Path(folder), options.jobs)
-                draw(plan, Path(folder), options.output / "grootv")
+                figures = measure(plan, tasks, options.data, Path(folder), options.jobs)
+                draw(plan, tasks, Path(folder), options.output / "grootv")
             figures["command"] = " ".join(["python -m grootv.demo", *(["--full"] if options.full else []),
-                                           *([f"--seeds {options.seeds}"] if options.seeds is not None else [])])
+                                           *([f"--seeds {options.seeds}"] if options.seeds is not None else []),
+                                           *(["--tasks", *options.tasks] if len(tasks) < len(TASKS) else [])])
         report.write(figures, options.output)
     except (FileNotFoundError, ModuleNotFoundError, ValueError) as error:
         sys.exit(f"error: {error}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 import io
 import json
 from dataclasses import dataclass, field
@@ -110,7 +111,8 @@ def mask_rcnn(name: str = "grootv_tiny", num_classes: int = 91, *, shortest: int
     (N,) int64 and "masks" (N, H, W) uint8, and returns a dict of losses. In evaluation `model(images)` returns dicts of
     "boxes", "labels", "scores" and "masks" (N, 1, H, W), probabilities.
 
-    Raises ValueError for a backbone with other strides, and what timm raises for one that it doesn't know.
+    Raises ValueError for a backbone with other strides or unknown arguments in `rcnn`, and what timm raises for a model
+    that it doesn't know.
 
     >>> model = mask_rcnn(num_classes=3, shortest=64, channels=8, depths=(1, 1, 1, 1), pyramid=16, hidden=8).eval()
     >>> sorted(model([torch.zeros(3, 64, 80)])[0])
@@ -123,6 +125,9 @@ def mask_rcnn(name: str = "grootv_tiny", num_classes: int = 91, *, shortest: int
     strides = body.feature_info.reduction()
     if strides != list(STRIDES[:4]):
         raise ValueError(f"name must be of a model with strides 4, 8, 16 and 32, got {name!r} with {strides}")
+    unknown = (rcnn or {}).keys() - inspect.signature(MaskRCNN).parameters.keys()
+    if unknown:
+        raise ValueError(f"rcnn must hold arguments of torchvision's MaskRCNN, got {', '.join(sorted(unknown))}")
     anchors = AnchorGenerator(tuple((anchor_scale * stride,) for stride in STRIDES), ((0.5, 1.0, 2.0),) * len(STRIDES))
     return MaskRCNN(
         Pyramid(body, pyramid), min_size=shortest, max_size=longest, image_mean=MEAN, image_std=STD, _skip_resize=True,

@@ -93,22 +93,26 @@ def load_weights(model: nn.Module, config: Config, *, start: bool = False) -> No
     To `start` training, a classifier of other classes stays as it is initialised. ValueError where the file belongs to another
     model or task, FileNotFoundError where there is none.
     """
-    path = config.checkpoint
-    state = _own_checkpoint(path)
-    if state is None:
-        weights, trained = load_original(path).state_dict(), "an original GrootV"
-    elif state["config"]["task"] == config.task:
-        weights, trained = state[config.weights] or state["model"], f"model {state['config']['model']}"
-    else:
-        raise ValueError(f"{path} is of a {state['config']['task']} run, but the task here is {config.task}")
+    weights, trained = read_weights(config)
     fresh = {}
     if start and isinstance(model, GrootV) and len(weights.get("head.bias", ())) != model.num_classes:
         fresh = {name: value for name, value in model.state_dict().items() if name.startswith("head.")}
     try:
         model.load_state_dict(weights | fresh)
     except RuntimeError as error:
-        raise ValueError(f"{path} holds the weights of another model: it was trained as {trained}, and here model is "
-                         f"{config.model}; {str(error).splitlines()[1].strip()[:200]}") from error
+        raise ValueError(f"{config.checkpoint} holds the weights of another model: it was trained as {trained}, and here "
+                         f"model is {config.model}; {str(error).splitlines()[1].strip()[:200]}") from error
+
+
+def read_weights(config: Config) -> tuple[dict[str, Tensor], str]:
+    """The weights in `config.checkpoint`, and of what they are; raises as `load_weights` does."""
+    path = config.checkpoint
+    state = _own_checkpoint(path)
+    if state is None:
+        return load_original(path).state_dict(), "an original GrootV"
+    if state["config"]["task"] != config.task:
+        raise ValueError(f"{path} is of a {state['config']['task']} run, but the task here is {config.task}")
+    return state[config.weights] or state["model"], f"model {state['config']['model']}"
 
 
 def _own_checkpoint(path: str) -> dict | None:

@@ -15,13 +15,14 @@ treescan's C interface (treescan.h) itself; neither is here.
 """
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 from torch import nn
 
 from .config import Config, command, task_class
-from .engine import load_weights
+from .engine import load_weights, read_weights
 
 
 def export(model: nn.Module, file: str | os.PathLike, picture_size: int = 224) -> None:
@@ -43,6 +44,8 @@ def main(config: Config) -> None:
     for name in ("checkpoint", "output"):
         if getattr(config, name) is None:
             raise ValueError(f"{name} is missing: give checkpoint=/path/to/checkpoint.pt output=/path/to/a/folder")
+    classes = len(read_weights(config)[0].get("head.bias", ()))
+    config = replace(config, data=None, model={"num_classes": classes} | config.model)
     model = task_class(config.task)(config).model()
     load_weights(model, config)
     Path(config.output).mkdir(parents=True, exist_ok=True)

@@ -47,6 +47,8 @@ def values(figures: dict, task: str, measure: str) -> dict[str, list[float]]:
 
 
 def _training(figures: dict, task: str, measures: dict[str, str], paper: str) -> str:
+    if task not in figures["tasks"]:
+        return "Left out of this run."
     taken = {measure: values(figures, task, measure) for measure in measures}
     rows = next(iter(taken.values()))
     return _table(["propagation along", *(f"{name}, here" for name in measures.values()), paper], [
@@ -70,6 +72,8 @@ def segmentation(figures: dict) -> str:
 
 def _verdict(figures: dict, task: str, measure: str, name: str) -> str:
     """Whether these runs can tell the tree from the rest: the mean difference, seed by seed, against twice its error."""
+    if task not in figures["tasks"]:
+        return ""
     taken = values(figures, task, measure)
     parts, told = [], []
     for row in (row for row in taken if row != "tree"):
@@ -101,13 +105,24 @@ def verdict_segmentation(figures: dict) -> str:
     return _verdict(figures, "segmentation", "mIoU", "mIoU")
 
 
+def pictures(figures: dict) -> str:
+    """Links to what `demo.draw` drew."""
+    drawn = {
+        "detection": [("Found by the detector with trees, first seed", "objects")],
+        "segmentation": [("Segmented by the segmenter with trees, first seed", "regions"),
+                         ("How far one pixel's state reaches in that segmenter, along its trees and along the raster", "affinity"),
+                         ("The trees of that segmenter, coloured by the number of edges to the pixel", "trees")]}
+    return "\n\n".join(f"![{what}](grootv/{name}.png)\n{what}." for task in drawn if task in figures["tasks"]
+                       for what, name in drawn[task]) or "Left out of this run."
+
+
 def trees(figures: dict) -> str:
     accuracy = values(figures, "classification", "top1")
     rows = []
     for row in ("tree", "tree per stage"):
         speeds = [figures["speeds"][name][row] for name in ("small", "grootv_tiny")]
         firsts = [figures["speeds"][name]["tree"] for name in ("small", "grootv_tiny")]
-        rows.append([NAMES[row], _spread(accuracy[row]),
+        rows.append([NAMES[row], _spread(accuracy[row]) if row in accuracy else "left out",
                      *(f"{speed:.3g} ({speed / first:.2f} ×)" for speed, first in zip(speeds, firsts)),
                      f"{_paper('speed', row)} ({PAPER['speed'][row] / PAPER['speed']['tree']:.2f} ×)"])
     return _table(["", "top-1, here", "this network, 32², images/s", "GrootV-T, 224², images/s",
@@ -172,7 +187,7 @@ def propagation_setting(figures: dict) -> str:
 
 
 BLOCKS = {block.__name__: block for block in (
-    classification, detection, segmentation, verdict_classification, verdict_detection, verdict_segmentation, trees, propagation,
+    classification, detection, segmentation, pictures, verdict_classification, verdict_detection, verdict_segmentation, trees, propagation,
     propagation_ratio, propagation_setting, majority, costs, shares, machine, plan, seconds, reproduce)}
 
 

@@ -37,7 +37,7 @@ def clothes(tmp_path_factory):
 def test_one_chain_of_runs(clothes, tmp_path):
     demo.write_data(tmp_path, PLAN, clothes)
     assert 0.1 < demo.background_miou(tmp_path) < 1 / 3
-    finished = demo.run("tree", 0, PLAN, tmp_path)
+    finished = demo.run("tree", 0, PLAN, demo.TASKS, tmp_path)
     assert [(one["task"], one["row"], one["seed"]) for one in finished] == [
         (task, "tree", 0) for task in ("classification", "detection", "segmentation")]
     assert all(0 <= one["results"][measure] <= 1 for one, measure in zip(finished, ("top1", "box/AP50", "mIoU")))
@@ -51,7 +51,7 @@ def test_one_chain_of_runs(clothes, tmp_path):
         pictures.main([str(photograph), "--config", str(run / "config.yaml"), "--checkpoint",
                        str(tmp_path / "runs" / "detection-tree-0" / "checkpoint.pt")])
     assert "is of a detection run, but the task here is segmentation" in str(stopped.value)
-    demo.draw(PLAN, tmp_path, tmp_path / "drawn")
+    demo.draw(PLAN, demo.TASKS, tmp_path, tmp_path / "drawn")
     assert {path.name for path in (tmp_path / "drawn").iterdir()} == {"objects.png", "regions.png", "affinity.png", "trees.png"}
 
 
@@ -73,7 +73,7 @@ def _figures(seeds=3):
                                 ("segmentation", ["mIoU", "aAcc"]))
             for row in (demo.ROWS if task == "classification" else demo.DENSE_ROWS) for seed in range(seeds)]
     rows = {name: {"sigma": 0.1, "miou": [0.5 + 0.1 * i] * seeds} for i, name in enumerate(["cross", "snake", "raster", "tree"])}
-    return {"runs": runs, "plan": dict(vars(PLAN), tested=10, classes=demo.DENSE_CLASSES), "small_parameters": 10, "machine": {"processor": "slow"},
+    return {"runs": runs, "tasks": list(demo.TASKS), "plan": dict(vars(PLAN), tested=10, classes=demo.DENSE_CLASSES), "small_parameters": 10, "machine": {"processor": "slow"},
             "majority": 0.2, "propagation": {"rows": rows, "count": 4, "size": 64, "seeds": list(range(seeds))},
             "costs": {"grootv_tiny": {"parameters": 29959000, "backbone": 28381000, "macs": 4778000000}},
             "speeds": {name: dict(zip(demo.ROWS, (2.0, 3.0, 4.0, 5.0))) for name in ("small", "grootv_tiny")},
@@ -89,6 +89,15 @@ def test_page():
     assert "| tree, one per stage |" in page and "3 (1.50 ×) | 3 (1.50 ×) | 392 (1.40 ×) |" in page
     assert "trees 2.0 %, scans 3.0 %, together 5.0 %" in page
     assert "The tree's is 1.14 × the raster's" in page
+
+
+def test_page_of_some_tasks():
+    figures = _figures()
+    figures["tasks"] = ["classification"]
+    page = report.page(figures)
+    assert page.count("Left out of this run.") == 3 and ".png" not in page
+    page = report.page(figures | {"tasks": [], "runs": []})
+    assert page.count("Left out of this run.") == 4 and "| tree, one per stage | left out |" in page
 
 
 def test_verdict_claims_no_more_than_the_table():
@@ -122,11 +131,14 @@ def test_bad_numbers(capsys):
     with pytest.raises(SystemExit):
         demo.main(["--seeds", "0"])
     assert "--seeds and --jobs must be at least 1" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        demo.main(["--tasks", "sorting"])
+    assert "--tasks must be of classification, detection, segmentation, got sorting" in capsys.readouterr().err
     assert replace(demo.QUICK, seeds=1).network == demo.QUICK.network
 
 
 @pytest.mark.skipif(not DOCS.exists(), reason="outside of the repository")
 def test_the_page_in_docs_is_written_from_its_figures():
     assert report.page(json.loads(DOCS.read_text(encoding="utf-8"))) == (demo.DOCS / "grootv.md").read_text(encoding="utf-8")
-    for picture in re.findall(r"!\[.*?\]\((.*?)\)", report.TEMPLATE.read_text(encoding="utf-8")):
+    for picture in re.findall(r"!\[.*?\]\((.*?)\)", (demo.DOCS / "grootv.md").read_text(encoding="utf-8")):
         assert (demo.DOCS / picture).exists(), picture

@@ -50,19 +50,27 @@ def uninterrupted(digits, tmp_path_factory) -> Path:
     return output
 
 
+def start_and_signal(arguments: list[str], output: Path, number: int) -> tuple[int, str]:
+    """What a command that is sent a signal in the middle of its first epoch returned and said."""
+    process = subprocess.Popen(arguments, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    log, end = output / "log.jsonl", time.monotonic() + 120
+    while not log.exists() or len(log.read_text().splitlines()) < 3:
+        if process.poll() is not None or time.monotonic() > end:
+            process.kill()
+            break
+        time.sleep(0.002)
+    process.send_signal(number)
+    said = process.communicate(timeout=60)[0]
+    return process.returncode, said
+
+
 def test_killed_and_resumed(digits, uninterrupted, tmp_path):
     """Killed in the middle of an epoch, between checkpoints, with a worker; resumed by another process, without."""
     config = configuration(digits, tmp_path / "run", checkpoint_every=0.4, workers=1, **EVERYTHING)  # two of five iterations
     config.model["drop_path_rate"] = 0.3
     file = write(config, tmp_path / "config.yaml")
-    process = subprocess.Popen(command("train", file), env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    log, end = tmp_path / "run" / "log.jsonl", time.monotonic() + 90
-    while not log.exists() or len(log.read_text().splitlines()) < 3:
-        assert process.poll() is None and time.monotonic() < end, process.communicate()[0]
-        time.sleep(0.002)
-    process.kill()
-    said = process.communicate(timeout=60)[0]
-    assert process.returncode == -signal.SIGKILL, said
+    returned, said = start_and_signal(command("train", file), tmp_path / "run", signal.SIGKILL)
+    assert returned == -signal.SIGKILL, said
     assert state(tmp_path / "run")["step"] in (2, 4, 6, 8)
     resumed = replace(config, resume=True, workers=0)
     train(Classification(resumed), resumed)
@@ -92,6 +100,16 @@ def test_stopped_and_resumed(digits, uninterrupted, tmp_path, capsys):
     train(Classification(resumed), resumed)
     assert losses(tmp_path / "run") == losses(uninterrupted)
     assert_same_end(tmp_path / "run", uninterrupted)
+
+
+def test_two_processes_stop_together(digits, tmp_path):
+    """torchrun signals the processes and their workers, each in another moment."""
+    config = configuration(digits, tmp_path / "run", epochs=100, workers=1, **EVERYTHING)
+    file = write(config, tmp_path / "config.yaml")
+    _, said = start_and_signal(command("train", file, processes=2), tmp_path / "run", signal.SIGTERM)
+    stopped = state(tmp_path / "run")["step"]
+    assert f"stopped after iteration {stopped} of 500; resume=true goes on from there" in said
+    assert len(losses(tmp_path / "run")) == stopped >= 3
 
 
 def test_a_finished_run_is_only_evaluated(digits, uninterrupted):

@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -71,7 +72,8 @@ def test_items_depend_on_seed_epoch_and_index_only():
     torch.manual_seed(5)
     wanted = torch.rand(2)
     torch.manual_seed(5)
-    items = [SeededItems(Noise(), seed)[epoch, index] for seed, epoch, index in ((0, 0, 1), (0, 0, 1), (0, 1, 1), (1, 0, 1), (0, 0, 2))]
+    keys = ((0, 0, 1), (0, 0, 1), (0, 1, 1), (1, 0, 1), (0, 0, 2))
+    items = [SeededItems(Noise(), seed)[epoch, index] for seed, epoch, index in keys]
     assert items[0] == items[1] and len(set(items)) == 4
     assert torch.equal(torch.rand(2), wanted)
 
@@ -125,9 +127,10 @@ def test_no_decay_for_norms_biases_and_state_space(trained):
     model = Classification(trained).model()
     optimizer = make_optimizer(model, trained)
     names = {id(parameter): name for name, parameter in model.named_parameters()}
-    plain = {names[id(parameter)] for group in optimizer.param_groups if group["weight_decay"] == 0 for parameter in group["params"]}
+    plain = {names[id(parameter)] for group in optimizer.param_groups if group["weight_decay"] == 0
+             for parameter in group["params"]}
     assert all(name in plain for name in names.values() if name.endswith(("bias", "A_logs", "Ds")) or "norm" in name)
-    assert {name for name in names.values() if name.endswith(("proj.weight", "proj_weight", "conv2d.weight", "head.weight"))}.isdisjoint(plain)
+    assert not any(name.endswith(("proj.weight", "proj_weight", "conv2d.weight", "head.weight")) for name in plain)
 
 
 RECIPES = sorted(path for path in (PACKAGE / "configs" / "classification").glob("grootv_*.yaml"))
@@ -141,7 +144,8 @@ def test_recipes_are_the_published_ones(path):
     assert config.optimizer.lr * config.batch_size / config.optimizer.lr_batch_size == pytest.approx(1e-3)
     assert (config.optimizer.weight_decay, config.optimizer.clip_grad, config.ema) == (0.05, 5.0, 0.9999)
     augmentation = config.augmentation
-    assert (augmentation.mixup, augmentation.cutmix, augmentation.label_smoothing, augmentation.random_erasing) == (0.8, 1.0, 0.1, 0.25)
+    assert (augmentation.mixup, augmentation.cutmix) == (0.8, 1.0)
+    assert (augmentation.label_smoothing, augmentation.random_erasing) == (0.1, 0.25)
     drop_path = {"grootv_tiny": 0.1, "grootv_small": 0.3, "grootv_base": 0.5, "grootv_large": 0.5}
     assert config.model["drop_path_rate"] == drop_path[path.stem]
 
@@ -190,7 +194,8 @@ def spoil(content: bytes):
     (lambda data: [path.rename(data / "train" / f"{path.parent.name}{path.name}") for path in (data / "train").glob("*/*")]
      and [path.rmdir() for path in (data / "train").iterdir() if path.is_dir()], "train has no class folders: expected"),
     (remove("train/digit4/*"), "train: Found no valid file for the classes digit4"),
-    (lambda data: (data / "val" / "digit4").rename(data / "val" / "four"), "train and val of .* the same class .* 'digit4' and 1 more"),
+    (lambda data: (data / "val" / "digit4").rename(data / "val" / "four"),
+     "train and val of .* must have the same class folders, but only one of them has 'digit4' and 1 more"),
     (spoil(b"no picture"), "cannot read the picture .*digit3/002.png: it is not in a known format"),
     (spoil(b""), "cannot read the picture .*digit3/002.png: it is not in a known format"),
 ])
@@ -292,8 +297,10 @@ def test_commands_end_with_one_line(digits, tmp_path):
 
 # What only needs to run.
 
-@pytest.mark.parametrize("changes", [dict(amp="bfloat16"), dict(amp="float16"), dict(ema=None), dict(compile=True)],
-                         ids=lambda changes: str(*changes.values()))
+@pytest.mark.parametrize("changes", [
+    dict(amp="bfloat16"), dict(amp="float16"), dict(ema=None),
+    pytest.param(dict(compile=True), marks=pytest.mark.skipif(not shutil.which("c++"), reason="needs a C++ compiler")),
+], ids=lambda changes: "-".join(f"{key}-{value}" for key, value in changes.items()))
 def test_options_train(digits, tmp_path, changes):
     config = configuration(digits, tmp_path / "run", epochs=None, iterations=3, **changes)
     train(Classification(config), config)

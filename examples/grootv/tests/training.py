@@ -1,4 +1,4 @@
-"""What the tests of training share: a folder of digits, a configuration that takes seconds, commands in processes of their own."""
+"""What the tests of training share: a folder of digits, a configuration that takes seconds, commands in own processes."""
 
 import json
 import os
