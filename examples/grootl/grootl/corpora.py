@@ -1,7 +1,7 @@
 """Packaged English text: WordNet's glosses and example sentences as plain text, instructions and questions.
 
     python -m grootl.corpora --output data                   # of Debian's wordnet-base
-    python -m grootl.corpora --output data --data FOLDER     # of the folder with data.noun, data.verb, data.adj, data.adv
+    python -m grootl.corpora --output data --data FOLDER     # of a folder with data.noun, data.verb, data.adj, data.adv
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def read_wordnet(folder: str | os.PathLike | None = None) -> list[Synset]:
     """All synsets of WordNet, nouns first, in the order of its files.
 
     Arguments:
-        folder: with `data.noun`, `data.verb`, `data.adj` and `data.adv`; by default where Debian's wordnet-base has them.
+        folder: with `data.noun`, `data.verb`, `data.adj`, `data.adv`; by default where Debian's wordnet-base has them.
 
     Raises FileNotFoundError if one of them is missing, ValueError with file and line where one isn't WordNet's.
 
@@ -75,8 +75,8 @@ def read_wordnet(folder: str | os.PathLike | None = None) -> list[Synset]:
     paths = {part: directory / f"data.{part}" for part in _TYPES}
     missing = [path.name for path in paths.values() if not path.is_file()]
     if missing and folder is None:
-        raise FileNotFoundError(f"{directory}: WordNet isn't there; `apt-get install wordnet-base` installs it, or name the "
-                                "folder that has it")
+        raise FileNotFoundError(f"{directory}: WordNet isn't there; `apt-get install wordnet-base` installs it, or "
+                                "name the folder that has it")
     if missing:
         raise FileNotFoundError(f"{directory}: must be a folder with WordNet's files, {', '.join(missing)} "
                                 f"{'is' if len(missing) == 1 else 'are'} missing")
@@ -89,7 +89,8 @@ def _read(path: Path, types: str) -> list[Synset]:
     except UnicodeDecodeError as error:
         raise ValueError(f"{path}: isn't WordNet's, it is not text at byte {error.start}") from None
     # The licence at the beginning is indented.
-    synsets = [_synset(line, types, f"{path}:{number}") for number, line in enumerate(lines, 1) if not line.startswith("  ")]
+    synsets = [_synset(line, types, f"{path}:{number}") for number, line in enumerate(lines, 1)
+               if not line.startswith("  ")]
     if not synsets:
         raise ValueError(f"{path}: isn't WordNet's, it has no synsets")
     return synsets
@@ -98,8 +99,8 @@ def _read(path: Path, types: str) -> list[Synset]:
 def _synset(line: str, types: str, where: str) -> Synset:
     match = _LINE.fullmatch(line)
     if match is None:
-        raise ValueError(f"{where}: isn't WordNet's, where a line is offset, file, type, words, pointers, '|' and gloss; got "
-                         f"{line[:40]!r}")
+        raise ValueError(f"{where}: isn't WordNet's, where a line is offset, file, type, words, pointers, '|', gloss; "
+                         f"got {line[:40]!r}")
     if match["type"] not in types:
         raise ValueError(f"{where}: the type must be one of {', '.join(types)}, got {match['type']}")
     fields, count = match["fields"].split(" "), int(match["count"], 16)
@@ -123,15 +124,15 @@ def _parted(gloss: str) -> tuple[str, tuple[str, ...]]:
 def split(synsets: Iterable[Synset], instructions: float = 0.15, held_out: float = 0.05) -> Parts:
     """Parts of these shares, between which nothing leaks: no word that one part's texts are about is any other's.
 
-    A hash of the word decides, in lower case, so a synset stays in its part whatever others there are. What is held out is
-    also without the definitions and examples that another part has word for word. Related words (quick, quickly) may be
-    in different parts, and so may a synset's lemmas but the first, which texts don't mention.
+    A hash of the word decides, in lower case, so a synset stays in its part whatever others there are. What is held out
+    is also without the definitions and examples that another part has word for word. Related words (quick, quickly) may
+    be in different parts, and so may a synset's lemmas but the first, which texts don't mention.
 
     Raises ValueError unless the shares are positive and less than 1 together.
     """
     if not (instructions > 0 and held_out > 0 and instructions + held_out < 1):
-        raise ValueError(f"instructions and held_out must be positive shares and less than 1 together, got {instructions} "
-                         f"and {held_out}")
+        raise ValueError(f"instructions and held_out must be positive shares and less than 1 together, got "
+                         f"{instructions} and {held_out}")
     parts = Parts([], [], [])
     for synset in synsets:
         share = zlib.crc32(synset.word.casefold().encode()) / 2**32
@@ -151,8 +152,8 @@ def entry(synset: Synset) -> str:
     >>> entry(Synset("noun", ("oak", "oak tree"), "a deciduous tree", ("great oaks grow",)))
     'oak (noun): a deciduous tree. great oaks grow.'
     """
-    sentences = (text if text.endswith((".", "!", "?")) else f"{text}." for text in (synset.definition, *synset.examples)
-                 if text)
+    sentences = (text if text.endswith((".", "!", "?")) else f"{text}."
+                 for text in (synset.definition, *synset.examples) if text)
     return " ".join((_name(synset), *sentences))
 
 
@@ -167,8 +168,8 @@ def passages(synsets: Iterable[Synset], entries: int = 8, seed: int = 0) -> list
 
 
 def instruction_pairs(synsets: Iterable[Synset], seed: int = 0) -> list[dict[str, str]]:
-    """Instructions and responses in the Alpaca format, in a random order: for each synset, as far as it goes, to define its
-    word, to find it by its definition and to use it in a sentence."""
+    """Instructions and responses in the Alpaca format, in a random order: for each synset, as far as it goes, to define
+    its word, to find it by its definition and to use it in a sentence."""
     pairs = []
     for synset in synsets:
         if synset.definition:
@@ -176,7 +177,8 @@ def instruction_pairs(synsets: Iterable[Synset], seed: int = 0) -> list[dict[str
             pairs.append((f"Which {synset.kind} has this meaning: {synset.definition}?", synset.word))
         pairs += [(f'Use the {synset.kind} "{synset.word}" in a sentence.', example) for example in synset.examples
                   if synset.word.casefold() in example.casefold()]
-    return [{"instruction": instruction, "input": "", "output": output} for instruction, output in _shuffled(pairs, seed)]
+    return [{"instruction": instruction, "input": "", "output": output}
+            for instruction, output in _shuffled(pairs, seed)]
 
 
 def definition_request(synset: Synset) -> str:
@@ -189,8 +191,8 @@ def choices(synsets: Iterable[Synset], instructed: bool = False, count: int = 4,
     The other definitions are those of other words of the same kind. The question is the beginning of an entry, as in
     `passages`, or, if `instructed`, an instruction as in `instruction_pairs`.
 
-    Returns {"question": str, "choices": [str, ...], "answer": int} for each synset. Raises ValueError for a count below 2,
-    and where a kind has too few definitions.
+    Returns {"question": str, "choices": [str, ...], "answer": int} for each synset. Raises ValueError for a count below
+    2, and where a kind has too few definitions.
     """
     if count < 2:
         raise ValueError(f"count must be at least 2 definitions to choose from, got {count}")
@@ -207,9 +209,10 @@ def choices(synsets: Iterable[Synset], instructed: bool = False, count: int = 4,
             true = of_word[synset.word.casefold()]
             others = len(definitions) - len(true)
             if others < count - 1:
-                raise ValueError(f"there must be at least {count - 1} definitions of {kind}s other than {synset.word!r} to "
-                                 f"choose from, got {others}")
-            false = [text for text in generator.sample(definitions, count - 1 + len(true)) if text not in true][:count - 1]
+                raise ValueError(f"there must be at least {count - 1} definitions of {kind}s other than {synset.word!r} "
+                                 f"to choose from, got {others}")
+            false = [text for text in generator.sample(definitions, count - 1 + len(true))
+                     if text not in true][:count - 1]
             answer = generator.randrange(count)
             question, gap = (format_prompt(definition_request(synset)), "") if instructed else (_name(synset), " ")
             texts = [*false[:answer], synset.definition, *false[answer:]]
@@ -220,7 +223,7 @@ def choices(synsets: Iterable[Synset], instructed: bool = False, count: int = 4,
 def last_words(synsets: Iterable[Synset], least: int = 5, seed: int = 0) -> list[dict[str, str]]:
     """Beginnings of entries, up to the last word of the definition, and that word, in a random order.
 
-    Returns {"context": str, "word": str} for each definition of at least `least` words with a last word of letters only.
+    Returns {"context": str, "word": str} for each definition of at least `least` words whose last one is letters only.
     """
     definitions = [(_name(synset), synset.definition.split()) for synset in _shuffled(synsets, seed)]
     return [{"context": " ".join((name, *words[:-1])), "word": words[-1]} for name, words in definitions

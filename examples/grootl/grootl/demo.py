@@ -1,6 +1,6 @@
 """A small Mamba from scratch, then LoRA with chain, original and causal trees against no change, on packaged text.
 
-    python -m grootl.demo                    # of Debian's wordnet-base, about ten minutes on two cores
+    python -m grootl.demo                    # of Debian's wordnet-base; minutes on two idle cores
     python -m grootl.demo --data FOLDER      # of the folder with data.noun, data.verb, data.adj, data.adv
     python -m grootl.demo --full             # a larger model, more of everything, hours
 """
@@ -28,6 +28,7 @@ import datasets
 import torch
 import transformers
 from datasets import Dataset, concatenate_datasets
+from torch import Tensor
 from torch.utils.data import DataLoader
 from transformers import PreTrainedTokenizerBase, set_seed
 
@@ -38,7 +39,6 @@ from .corpora import definition_request, read_wordnet, split, write
 from .data import IGNORED, Batches, format_prompt, load_instructions
 from .evaluate import evaluate
 from .finetune import Training, add_lora, train
-from .modeling import GrootLForCausalLM
 from .page import differences, scores_table, write_page
 from .pretrain import Pretraining, pretrain, read_texts
 
@@ -73,9 +73,9 @@ class Size:
 
 SIZES = {
     "short": Size(),
-    "full": Size(Pretraining(vocab_size=8192, hidden_size=384, num_hidden_layers=8, state_size=16, steps=12000, batch_size=16,
-                             learning_rate=2e-3), seeds=5, instructions=16000, texts=8000, batch_size=16, questions=2000,
-                 held_out_texts=400),
+    "full": Size(Pretraining(vocab_size=8192, hidden_size=384, num_hidden_layers=8, state_size=16, steps=12000,
+                             batch_size=16, learning_rate=2e-3),
+                 seeds=5, instructions=16000, texts=8000, batch_size=16, questions=2000, held_out_texts=400),
     "smoke": Size(Pretraining(vocab_size=300, hidden_size=16, num_hidden_layers=1, state_size=2, steps=8, batch_size=2,
                               length=16), seeds=2, instructions=4, texts=2, batch_size=2, length=192, questions=4,
                   held_out_texts=2, generated=4),
@@ -87,8 +87,8 @@ def demonstrate(size: Size, output: str | os.PathLike, data: str | os.PathLike |
     """Runs the demo, with all that it makes in the folder `output`, and returns its results.
 
     They have what was run (`size`, `machine`, `versions`, `text`), `pretraining`, `rows` and `generation`. Each row
-    is an evaluation of one model: its `mode`, `trained` (or not), `seed`, its `scores` and, where it was trained, tokens a
-    second. Raises what `read_wordnet`, `pretrain` and `train` raise.
+    is an evaluation of one model: its `mode`, `trained` (or not), `seed`, its `scores` and, where it was trained, tokens
+    a second. Raises what `read_wordnet`, `pretrain` and `train` raise.
     """
     start = time.perf_counter()
     folder = Path(output)
@@ -106,13 +106,15 @@ def demonstrate(size: Size, output: str | os.PathLike, data: str | os.PathLike |
     # Chain is the model as it is; the others are what the adapters have to start from.
     for mode in MODES:
         model = load_model(folder / "mamba", mode=mode)
-        rows.append({"mode": mode, "trained": False, "seed": None, "scores": _scores(model, tokenizer, folder / "data", size.length),
+        rows.append({"mode": mode, "trained": False, "seed": None,
+                     "scores": _scores(model, tokenizer, folder / "data", size.length),
                      "said": _said(model, tokenizer, requests[:3])})
         say(_line(rows[-1]))
     training = _rows(folder / "data" / "instructions.json", texts, tokenizer, size)
     for seed in range(size.seeds):
         for mode in MODES:
-            model, speed = _finetuned(folder / "mamba", mode, training, tokenizer, folder / f"{mode}-{seed}", size, seed)
+            adapter = folder / f"{mode}-{seed}"
+            model, speed = _finetuned(folder / "mamba", mode, training, tokenizer, adapter, size, seed)
             rows.append({"mode": mode, "trained": True, "seed": seed, "tokens_per_second": speed,
                          "scores": _scores(model, tokenizer, folder / "data", size.length),
                          "said": _said(model, tokenizer, requests[:3])})
@@ -122,13 +124,13 @@ def demonstrate(size: Size, output: str | os.PathLike, data: str | os.PathLike |
             "versions": {name: version(name) for name in ("treescan", "torch", "transformers", "peft", "lm_eval")},
             "text": {name: len(part) for name, part in parts._asdict().items()}, "requests": requests[:3],
             "pretraining": pretraining, "rows": rows, "generation": generation,
-            "minutes": (time.perf_counter() - start) / 60}
+            "minutes": (time.perf_counter() - start) / 60, "load": os.getloadavg()[2], "cores": os.cpu_count()}
 
 
 def _rows(instructions: Path, texts: list[str], tokenizer: PreTrainedTokenizerBase, size: Size) -> Dataset:
-    """What all modes are fine-tuned on: instructions, and pieces of the pretraining's text, to keep what was learnt there.
+    """What all modes are fine-tuned on: instructions, and pieces of the pretraining's text, to keep what it taught.
 
-    The first half of such a piece is its prompt: in mode "original" a row without one would leave its batch without trees.
+    The first half of a piece is its prompt: in mode "original" a row without one would leave its batch without trees.
     """
     told = load_instructions(instructions, tokenizer, size.length, leave_out=True).rows
     pieces = (tokens[:size.length] for text in texts if len(tokens := tokenizer(text)["input_ids"]) >= size.length // 2)
@@ -188,7 +190,7 @@ def _response_perplexity(model: torch.nn.Module, rows: Dataset, tokenizer: PreTr
 
 
 @torch.inference_mode()
-def _generate(model: torch.nn.Module, tokenizer: PreTrainedTokenizerBase, prompts: list[str], **kwargs) -> list[list[int]]:
+def _generate(model: torch.nn.Module, tokenizer: PreTrainedTokenizerBase, prompts: list[str], **kwargs) -> Tensor:
     tokenizer.padding_side = "left"
     inputs = tokenizer(prompts, return_tensors="pt", padding=True, return_token_type_ids=False)
     tokens = model.generate(**inputs, do_sample=False, pad_token_id=tokenizer.eos_token_id, **kwargs)
@@ -221,8 +223,9 @@ def _line(row: dict) -> str:
         NO_CHANGE if row["mode"] == "chain" else f"{row['mode']}, not trained"
     scores = row["scores"]
     speed = f", trained at {row['tokens_per_second']:.0f} tokens/s" if row["trained"] else ""
-    return (f"{name}: responses' perplexity {scores['response_perplexity']:.1f}, words' {scores['word_perplexity']:.0f}, choice {scores['choice']:.1f}%, as an instruction "
-            f"{scores['instructed_choice']:.1f}%, last word {scores['last_word']:.1f}%{speed}")
+    return (f"{name}: responses' perplexity {scores['response_perplexity']:.1f}, words' {scores['word_perplexity']:.0f}, "
+            f"choice {scores['choice']:.1f}%, as an instruction {scores['instructed_choice']:.1f}%, "
+            f"last word {scores['last_word']:.1f}%{speed}")
 
 
 def _machine() -> str:
@@ -238,11 +241,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m grootl.demo", description=__doc__.split("\n")[0])
     parser.add_argument("--data", help="the folder with WordNet's files, by default Debian's")
     parser.add_argument("--output", default="demo", help="the folder for models, data and results (demo)")
-    parser.add_argument("--docs", help="the folder for grootl.md with its results and plot, by default that of --output")
+    parser.add_argument("--docs", help="the folder for grootl.md with its results and plot, as --output by default")
     parser.add_argument("--seeds", type=int, help="of each mode's fine-tuning")
     form = parser.add_mutually_exclusive_group()
-    form.add_argument("--full", dest="form", action="store_const", const="full", help="a larger model, more of everything")
-    form.add_argument("--smoke", dest="form", action="store_const", const="smoke", help="as little of everything as runs")
+    form.add_argument("--full", dest="form", action="store_const", const="full", help="larger, more of everything")
+    form.add_argument("--smoke", dest="form", action="store_const", const="smoke", help="as little as runs")
     arguments = parser.parse_args()
     size = SIZES[arguments.form or "short"]
     if arguments.seeds is not None:

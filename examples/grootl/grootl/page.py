@@ -13,6 +13,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from statistics import mean, stdev
 
+from scipy.stats import t
+
 from .command_line import run
 from .configuration import MODES
 
@@ -30,11 +32,11 @@ _PLOTTED = ("response_perplexity", "bits_per_byte", "choice", "last_word")
 
 
 def write_page(folder: str | os.PathLike) -> Path:
-    """Writes `grootl.md` and `grootl/demo.svg` in a folder that has `grootl/demo.json`, which `python -m grootl.demo` made.
+    """Writes `grootl.md` and `grootl/demo.svg` in a folder with `grootl/demo.json`, which `python -m grootl.demo` made.
 
     `grootl/speed.json`, which `python -m grootl.bench` made, is shown too if it is there. Every number of the page that
-    was measured comes from these files. Returns the page's path. Raises FileNotFoundError without `grootl/demo.json`, and
-    ValueError where one of them is of another kind.
+    was measured comes from these files. Returns the page's path. Raises FileNotFoundError without `grootl/demo.json`,
+    and ValueError where one of them is of another kind.
     """
     folder = Path(folder)
     results = _read(folder / "grootl" / "demo.json", "rows", "python -m grootl.demo")
@@ -76,12 +78,13 @@ def _of(results: dict, mode: str, trained: bool) -> list[dict]:
 
 def scores_table(results: dict) -> str:
     """The rows' scores, for each mode the mean ± deviation over its seeds, below those of the model without a change."""
-    kinds = [("no change", "chain", False), *((f"{mode}, not trained", mode, False) for mode in MODES if mode != "chain"),
+    kinds = [("no change", "chain", False), *((f"{mode}, not trained", mode, False) for mode in MODES[1:]),
              *((f"LoRA, {mode}", mode, True) for mode in MODES)]
     lines = []
     for name, mode, trained in kinds:
         rows = _of(results, mode, trained)
-        line = [name, *(_spread([row["scores"][score] for row in rows], digits) for score, (_, digits) in SCORES.items())]
+        line = [name, *(_spread([row["scores"][score] for row in rows], digits)
+                        for score, (_, digits) in SCORES.items())]
         lines.append([*line, _spread([row["tokens_per_second"] for row in rows], 0) if trained else ""])
     return _table(["", *(header for header, _ in SCORES.values()), "training, tokens/s"], lines)
 
@@ -95,12 +98,14 @@ def differences(results: dict) -> str:
         for score, (header, digits) in SCORES.items():
             values = [row["scores"][score] - chain[row["seed"]][score] for row in _of(results, mode, True)]
             line.append(_spread(values, digits, "+"))
-            if len(values) > 1 and abs(mean(values)) > 2 * stdev(values) / len(values) ** 0.5:
+            seeds = len(values)
+            if seeds > 1 and abs(mean(values)) > t.ppf(0.975, seeds - 1) * stdev(values) / seeds ** 0.5:
                 standing_out.append(f"{mode}'s {header.removesuffix(', %')} ({_spread(values, digits, '+')})")
         lines.append(line)
     count = len(lines) * len(SCORES)
-    said = f"{len(standing_out)} of these {count} differences are larger than twice their standard error over the seeds" + (
-        f": {'; '.join(standing_out)}." if standing_out else ".")
+    said = (f"{len(standing_out)} of these {count} differences stand out of the noise of the seeds (Student's t, "
+            f"two-sided, 5%), where {0.05 * count:.1f} would by chance"
+            + (f": {'; '.join(standing_out)}." if standing_out else "."))
     if len(chain) == 1:
         said = "There is one seed, so nothing can be said about what stands out."
     return _table(["", *(header for header, _ in SCORES.values())], lines) + f"\n\n{said}"
@@ -117,8 +122,9 @@ def _answers(results: dict) -> str:
     shown = [("no change", _of(results, "chain", False)[0])]
     shown += [(f"LoRA, {mode}", _of(results, mode, True)[0]) for mode in MODES]
     asked = [request.partition("### Instruction:\n")[2].partition("\n")[0] for request in results["requests"]]
-    return _table(["", *asked], [[name, *(" ".join(said.replace("|", "/").split()) or "(nothing)" for said in row["said"])]
-                                 for name, row in shown]).replace("---:", "---")
+    lines = [[name, *(" ".join(said.replace("|", "/").split()) or "(nothing)" for said in row["said"])]
+             for name, row in shown]
+    return _table(["", *asked], lines).replace("---:", "---")
 
 
 def _run(results: dict) -> str:
@@ -126,19 +132,21 @@ def _run(results: dict) -> str:
     shape, no_change = size["pretraining"], _of(results, "chain", False)[0]["scores"]
     seeds = f"{size['seeds']} seed" + ("" if size["seeds"] == 1 else "s")
     return "\n".join((
-        f"- machine: {results['machine']}; the whole run took {results['minutes']:.0f} minutes",
+        f"- machine: {results['machine']}; the whole run took {results['minutes']:.0f} minutes, at the end of which "
+        f"the machine's load average over 15 minutes was {results['load']:.1f} on {results['cores']} cores: where it is "
+        "higher than the cores, others ran as well, and all speeds here are too low and uneven",
         "- versions: " + ", ".join(f"{name} {number}" for name, number in results["versions"].items()),
         f"- text: WordNet, {text['pretraining']:,} synsets to pretrain on, {text['instructions']:,} to fine-tune on, "
         f"{text['held_out']:,} held out",
-        f"- model: {pretraining['parameters']:,} parameters ({shape['num_hidden_layers']} layers of {shape['hidden_size']}, "
-        f"{shape['state_size']} states, {shape['vocab_size']} tokens), trained from scratch for {shape['steps']:,} steps of "
-        f"{shape['batch_size']} × {shape['length']} tokens at {pretraining['tokens_per_second']:,.0f} tokens/s, to a loss of "
-        f"{pretraining['loss']:.2f}",
+        f"- model: {pretraining['parameters']:,} parameters ({shape['num_hidden_layers']} layers of "
+        f"{shape['hidden_size']}, {shape['state_size']} states, {shape['vocab_size']} tokens), trained from scratch for "
+        f"{shape['steps']:,} steps of {shape['batch_size']} × {shape['length']} tokens at "
+        f"{pretraining['tokens_per_second']:,.0f} tokens/s, to a loss of {pretraining['loss']:.2f}",
         f"- LoRA: rank {size['rank']}, learning rate {size['learning_rate']:g}, one pass over {size['instructions']:,} "
         f"instructions and {size['texts']:,} pieces of text, batches of {size['batch_size']}, {seeds} for each mode",
-        f"- evaluation: {size['questions']:,} questions and last words, {size['held_out_texts']:,} texts; by their number "
-        f"alone, the choice of the model without a change has a standard error of {no_change['choice_error']:.1f}, its last "
-        f"words of {no_change['last_word_error']:.1f}",
+        f"- evaluation: {size['questions']:,} questions and last words, {size['held_out_texts']:,} texts; by their "
+        f"number alone, the choice of the model without a change has a standard error of {no_change['choice_error']:.1f}, "
+        f"its last words of {no_change['last_word_error']:.1f}",
     ))
 
 
@@ -153,10 +161,14 @@ def _speed(path: Path) -> str:
             lines = [[name, *(f"{row[size]:,.1f}" for size in sizes)] for name, row in part["megabytes"].items()]
             table = _table(["", *(f"MB, state size {size}" for size in sizes)], lines)
         else:
-            faster = part.get("times_faster", {})
-            header = ["", "seconds", "times faster than transformers"][:3 if faster else 2]
-            table = _table(header, [[name, f"{min(times):,.2f}", f"{faster[name]:,.1f}" if name in faster else ""][:len(header)]
-                                    for name, times in part["seconds"].items()])
+            columns = {"seconds": {name: f"{min(times):,.3f}" for name, times in part["seconds"].items()},
+                       "processor's seconds": {name: f"{min(times):,.3f}"
+                                               for name, times in part["processor_seconds"].items()}}
+            for key, header in (("times_faster", "times faster"),
+                                ("times_faster_by_processor", "by processor's seconds")):
+                columns[header] = {name: f"{times:,.1f}" for name, times in part[key].items()}
+            table = _table(["", *columns], [[name, *(column.get(name, "") for column in columns.values())]
+                                            for name in part["seconds"]])
         blocks.append(f"{part['what'][0].upper()}{part['what'][1:]}:\n\n{table}")
     machine = ", ".join(f"{name} {value}" for name, value in results["machine"].items())
     return "\n\n".join([*blocks, f"Measured on: {machine}."])
@@ -168,7 +180,7 @@ def _plot(results: dict, path: Path) -> None:
     import matplotlib.pyplot as plt
 
     # The same results give the same file.
-    with plt.rc_context({"svg.hashsalt": "grootl", "font.size": 8}):
+    with plt.rc_context({"svg.hashsalt": "grootl", "svg.fonttype": "none", "font.size": 8}):
         figure, axes = plt.subplots(1, len(_PLOTTED), figsize=(9, 2.4), layout="constrained")
         for axis, score in zip(axes, _PLOTTED):
             before = _of(results, "chain", False)[0]["scores"][score]

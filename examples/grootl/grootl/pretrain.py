@@ -72,14 +72,14 @@ def pretrain(texts: Sequence[str], output: str | os.PathLike, how: Pretraining =
     The texts, an end-of-text token in front of each, are cut into pieces. The model is transformers' MambaForCausalLM,
     trained through mode "chain", which is the same function, and faster.
 
-    Returns `parameters`, `tokens` of the texts, `seconds` of training, `tokens_per_second` and `loss`, the mean of the last
-    tenth of the steps. Raises ValueError if the texts are fewer tokens than one piece has.
+    Returns `parameters`, `tokens` of the texts, `seconds` of training, `tokens_per_second` and `loss`, the mean of the
+    last tenth of the steps. Raises ValueError if the texts are fewer tokens than one piece has.
     """
     tokenizer = train_tokenizer(texts, how.vocab_size)
     pieces = _pieces(texts, tokenizer, how.length)
     fields = {"vocab_size": len(tokenizer), "hidden_size": how.hidden_size, "num_hidden_layers": how.num_hidden_layers,
-              "state_size": how.state_size, "bos_token_id": tokenizer.bos_token_id, "eos_token_id": tokenizer.eos_token_id,
-              "pad_token_id": tokenizer.eos_token_id}
+              "state_size": how.state_size, "bos_token_id": tokenizer.bos_token_id,
+              "eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.eos_token_id}
     set_seed(how.seed)
     mamba = MambaForCausalLM(MambaConfig(**fields))
     model = GrootLForCausalLM(GrootLConfig(**fields, mode="chain"))
@@ -110,7 +110,7 @@ def _pieces(texts: Sequence[str], tokenizer: PreTrainedTokenizerBase, length: in
 
 
 def read_texts(path: str | os.PathLike) -> list[str]:
-    """The texts of a file, which empty lines part. Raises FileNotFoundError, and ValueError if it is empty or isn't text."""
+    """The texts of a file, which empty lines part. Raises FileNotFoundError, or ValueError if it is empty or not text."""
     if not os.path.isfile(path):
         raise FileNotFoundError(f"{path}: there is no such file")
     try:
@@ -133,7 +133,8 @@ def main() -> None:
     arguments = vars(parser.parse_args())
     text, output = arguments.pop("text"), arguments.pop("output")
     what = pretrain(read_texts(text), output, Pretraining(**arguments))
-    print(f"{output}: {what['parameters']:,} parameters, loss {what['loss']:.3f}, {what['tokens_per_second']:.0f} tokens/s")
+    print(f"{output}: {what['parameters']:,} parameters, loss {what['loss']:.3f}, "
+          f"{what['tokens_per_second']:.0f} tokens/s")
 
 
 if __name__ == "__main__":

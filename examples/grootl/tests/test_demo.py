@@ -38,7 +38,8 @@ def test_every_mode_is_compared_with_no_change(results):
         assert not row["trained"] or row["tokens_per_second"] > 0
     # The modes are different models, and the seeds different runs.
     assert len({row["scores"]["last_word_perplexity"] for row in results["rows"]}) == 9
-    assert {(row["mode"], row["cached"]) for row in results["generation"]} == {(mode, on) for mode in MODES for on in (0, 1)}
+    assert {(row["mode"], row["cached"]) for row in results["generation"]} == {
+        (mode, cached) for mode in MODES for cached in (True, False)}
 
 
 def test_training_lowers_what_it_is_trained_on(results):
@@ -49,7 +50,8 @@ def test_training_lowers_what_it_is_trained_on(results):
 def test_the_page_has_every_row(docs, results):
     text = (docs / "grootl.md").read_text()
     assert "{{" not in text and (docs / "grootl" / "demo.svg").stat().st_size > 1000
-    for name in ("no change", "original, not trained", "causal, not trained", "LoRA, chain", "LoRA, original", "LoRA, causal"):
+    for name in ("no change", "original, not trained", "causal, not trained",
+                 "LoRA, chain", "LoRA, original", "LoRA, causal"):
         assert f"\n| {name} |" in text
     assert f"| no change | {results['rows'][0]['scores']['response_perplexity']:,.1f} |" in text
     assert "| GrootL | 47.2 |" in text and "Not ours" in text
@@ -75,9 +77,9 @@ def test_a_difference_that_stands_out_is_named(results):
     for row in changed["rows"]:
         row["scores"] = {name: 50 + 0.1 * (row["seed"] or 0) for name in row["scores"]}
         if row["mode"] == "causal" and row["trained"]:
-            row["scores"]["choice"] += 3 - 0.5 * row["seed"]
-    assert "1 of these 14 differences are larger than twice their standard error over the seeds: causal's choice (+2.8 ± 0.4)." \
-        in page.differences(changed)
+            row["scores"]["choice"] += 3.05 - 0.1 * row["seed"]
+    text = page.differences(changed)
+    assert "1 of these 14 differences stand out" in text and text.endswith("causal's choice (+3.0 ± 0.1).")
 
 
 def test_one_seed_has_no_deviation(results):
@@ -90,12 +92,13 @@ def test_the_benchmarks_results_are_shown_where_they_are(docs, tmp_path):
     (tmp_path / "grootl" / "demo.json").write_text((docs / "grootl" / "demo.json").read_text())
     assert "`python -m grootl.bench` was not run here" in page.write_page(tmp_path).read_text()
     (tmp_path / "grootl" / "speed.json").write_text(json.dumps({
-        "machine": {"cores": 2}, "train": {"what": "training step", "seconds": {"transformers": [9.0, 8.0], "chain": [0.5, 1.0]},
-                                           "times_faster": {"chain": 16.0}},
-        "memory": {"what": "peak", "megabytes": {"chain": {"16": 3.0, "64": 3.5}}},
-        "generate": {"what": "tokens", "seconds": {"chain": [2.0]}}}))
+        "machine": {"cores": 2},
+        "train": {"what": "training step", "seconds": {"transformers": [9.0, 8.0], "chain": [0.5, 1.0]},
+                  "processor_seconds": {"transformers": [7.0, 7.5], "chain": [0.5, 0.25]},
+                  "times_faster": {"chain": 16.0}, "times_faster_by_processor": {"chain": 28.0}},
+        "memory": {"what": "peak", "megabytes": {"chain": {"16": 3.0, "64": 3.5}}}}))
     text = page.write_page(tmp_path).read_text()
-    assert "| transformers | 8.00 |  |" in text and "| chain | 0.50 | 16.0 |" in text and "| chain | 2.00 |" in text
+    assert "| transformers | 8.000 | 7.000 |  |  |" in text and "| chain | 0.500 | 0.250 | 16.0 | 28.0 |" in text
     assert "|  | MB, state size 16 | MB, state size 64 |" in text and "| chain | 3.0 | 3.5 |" in text
 
 
@@ -110,7 +113,8 @@ def test_results_that_are_missing_or_others_are_named(tmp_path):
 
 
 @pytest.mark.parametrize("arguments, message", [
-    (["--data", "nowhere"], "nowhere: must be a folder with WordNet's files"), (["--seeds", "0"], "--seeds must be at least 1")])
+    (["--data", "nowhere"], "nowhere: must be a folder with WordNet's files"),
+    (["--seeds", "0"], "--seeds must be at least 1")])
 def test_what_a_user_gets_wrong_is_said_before_anything_is_made(arguments, message, tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "argv", ["demo", "--smoke", "--output", str(tmp_path / "run"), *arguments])
     with pytest.raises((ValueError, FileNotFoundError), match=message):

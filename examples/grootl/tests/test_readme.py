@@ -27,7 +27,8 @@ def test_commands_and_code_of_the_readme(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     names: dict = {}
     done = []
-    for code, module, arguments in re.findall(r"```python\n(.*?)```|^    python -m grootl\.(\w+) ([^\n]*)$", README, re.M | re.S):
+    runnable = r"```python\n(.*?)```|^    python -m grootl\.(\w+) ([^\n]*)$"
+    for code, module, arguments in re.findall(runnable, README, re.M | re.S):
         if code:
             exec(compile(code, "README.md", "exec"), names)
             done.append("python")
