@@ -25,8 +25,9 @@ struct Options {
   bool count_sectors = false;    // takes time
 };
 
+// A small device, so that a cooperative launch which fills it stays small; otherwise as an H100.
 struct Device {
-  int multiprocessors = 132;
+  int multiprocessors = 4;
   int threads_per_multiprocessor = 2048, blocks_per_multiprocessor = 32;
   size_t shared_per_multiprocessor = 228 * 1024, shared_opt_in = 227 * 1024;
   int compute_capability = 90;

@@ -1,6 +1,7 @@
 // Every access of a kernel comes by here: is it the device's memory, was it written, does it race, what does it move.
 #include <dlfcn.h>
 #include <link.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cstdio>
@@ -50,10 +51,13 @@ void *shared_array(const char *key, size_t bytes, size_t alignment) {
   block.shared_bytes += bytes;
   const size_t declared = block.shared_bytes - launching->shared_bytes;
   if (declared > 48 * 1024)
-    stop(Fault::shared_too_large, "arrays of " + std::to_string(declared) + " bytes, of at most 48 KiB");
+    stop(Fault::shared_too_large,
+         [&] { return "arrays of " + std::to_string(declared) + " bytes, of at most 48 KiB"; });
   if (block.shared_bytes > session().device.shared_opt_in)
-    stop(Fault::shared_too_large, "arrays and dynamic shared memory of " + std::to_string(block.shared_bytes) +
-                                      " bytes, of at most " + std::to_string(session().device.shared_opt_in));
+    stop(Fault::shared_too_large, [&] {
+      return std::to_string(block.shared_bytes) + " bytes with the dynamic ones, of at most " +
+             std::to_string(session().device.shared_opt_in);
+    });
   return add_shared(block, key, bytes, alignment);
 }
 
@@ -162,17 +166,16 @@ void access(const void *address, size_t bytes, Access access, const void *site, 
   const auto report = [&](const std::string &rest) {
     return what(access, bytes) + " at " + source_line(site) + " by " + describe(t) + rest;
   };
-  if (!memory) stop(Fault::out_of_bounds, report(": " + nearest(address, t)));
+  if (!memory) stop(Fault::out_of_bounds, [&] { return report(": " + nearest(address, t)); });
   if (aligned && reinterpret_cast<uintptr_t>(address) % bytes != 0)
-    stop(Fault::misaligned, report(" of " + nearest(address, t)));
+    stop(Fault::misaligned, [&] { return report(" of " + nearest(address, t)); });
 
   const size_t offset = memory->offset(address);
-  if (is_atomic(access)) {
-    ++launching->counters->atomics;
-  } else if (global == memory) {
-    count_global(t, *global, offset, bytes, access, site);
-  } else {
-    ++launching->counters->shared_accesses;
+  if (!is_atomic(access)) {
+    if (global)
+      count_global(t, *global, offset, bytes, access, site);
+    else
+      ++launching->counters->shared_accesses;
   }
   if (reads(access) && !memory->shadow->is_written(offset, bytes)) {
     if (session().reported.insert(launching->name + "unwritten" + source_line(site)).second)
@@ -199,7 +202,10 @@ T atomic(Atomic what, T *address, T operand, T compare) {
                       : what == Atomic::store ? Access::atomic_store
                                               : Access::atomic_update;
   access(address, sizeof(T), kind, __builtin_return_address(0), true);
-  if (running) session().races.atomic(running->clock, address, kind);
+  if (running) {
+    session().races.atomic(running->clock, address, kind);
+    ++launching->counters->atomics;
+  }
   const T old = *address;
   T value = old;
   switch (what) {
@@ -234,10 +240,11 @@ std::string source_line(const void *site) {
   Dl_info info;
   link_map *module;
   if (!dladdr1(site, &info, reinterpret_cast<void **>(&module), RTLD_DL_LINKMAP)) return line;
-  char command[4096];
+  char program[1024] = "", command[2048];
+  if (!*module->l_name && readlink("/proc/self/exe", program, sizeof program - 1) < 0) return line;
   // The instruction before the return address. What is inlined comes first, so that of our header is passed over.
-  std::snprintf(command, sizeof command, "addr2line -i -e '%s' %#lx 2>/dev/null",
-                *module->l_name ? module->l_name : "/proc/self/exe", reinterpret_cast<uintptr_t>(site) - 1 - module->l_addr);
+  std::snprintf(command, sizeof command, "addr2line -i -e '%s' %#lx 2>/dev/null", *module->l_name ? module->l_name : program,
+                reinterpret_cast<uintptr_t>(site) - 1 - module->l_addr);
   if (FILE *pipe = popen(command, "r")) {
     char text[4096];
     while (std::fgets(text, sizeof text, pipe)) {

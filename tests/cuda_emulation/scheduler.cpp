@@ -85,8 +85,10 @@ static void leave(bool to_host = false) {
 
 void make_way(bool atomic) {
   if (++launching->quiet > quiet_limit)
-    stop(Fault::deadlock, "nothing changed for " + std::to_string(quiet_limit) + " accesses: " + describe(*running) +
-                              " and others wait in a loop for what no resident block does");
+    stop(Fault::deadlock, [&] {
+      return "nothing changed for " + std::to_string(quiet_limit) + " accesses: " + describe(*running) +
+             " and others wait in a loop for what no resident block does";
+    });
   Thread &t = *running;
   t.turn += atomic ? 64 : 1;
   const Schedule schedule = session().options.schedule;
@@ -113,13 +115,14 @@ static void resume(Thread &thread) {
 
 void find(Fault fault, const std::string &text) {
   Session &s = session();
+  s.last_fault = fault;
   const std::string kernel = launching ? launching->name : "";
   if (!s.reported.insert(kernel + name(fault) + text).second || s.report.findings.size() >= 100) return;
   s.report.findings.push_back({fault, kernel, text});
 }
 
-void stop(Fault fault, const std::string &text) {
-  find(fault, text);
+void end_launch() {
+  const Fault fault = session().last_fault;
   session().sticky_error = fault == Fault::out_of_bounds ? cudaErrorIllegalAddress
                            : fault == Fault::misaligned  ? cudaErrorMisalignedAddress
                                                          : cudaErrorLaunchFailure;
@@ -129,7 +132,7 @@ void stop(Fault fault, const std::string &text) {
   std::abort();
 }
 
-void trap() { stop(Fault::trapped, describe(in_kernel("__trap"))); }
+void trap() { stop(Fault::trapped, [&] { return describe(in_kernel("__trap")); }); }
 
 // No thread can run: some wait for others that won't come.
 static void report_stuck() {
@@ -171,13 +174,14 @@ static Thread &arrive(const char *operation, const char *file, int line, unsigne
 // All threads that meet must come from the same place.
 static void check_same_place(const Thread &a, const Thread &b) {
   if (a.line != b.line || std::strcmp(a.operation, b.operation) != 0 || std::strcmp(a.file, b.file) != 0)
-    stop(Fault::divergence, describe(a) + " is in " + place(a) + ", " + describe(b) + " in " + place(b));
+    stop(Fault::divergence,
+         [&] { return describe(a) + " is in " + place(a) + ", " + describe(b) + " in " + place(b); });
 }
 
-static void join_clocks(const std::vector<Thread *> &threads) {
-  std::vector<ThreadClock *> clocks;
-  for (Thread *t : threads) clocks.push_back(&t->clock);
-  session().races.barrier(clocks.data(), static_cast<int>(clocks.size()));
+static void join_clocks(Thread *const *threads, size_t count) {
+  std::vector<ThreadClock *> clocks(count);
+  for (size_t i = 0; i < count; ++i) clocks[i] = &threads[i]->clock;
+  session().races.barrier(clocks.data(), static_cast<int>(count));
 }
 
 int block_barrier(Vote vote, bool predicate, const char *file, int line) {
@@ -194,7 +198,7 @@ int block_barrier(Vote vote, bool predicate, const char *file, int line) {
     check_same_place(*other, t);
     count += other->value;
   }
-  join_clocks(block.threads);
+  join_clocks(block.threads.data(), block.threads.size());
   close_requests(block, -1);
   ++block.barriers;
   ++launching->counters->barriers;
@@ -207,47 +211,58 @@ int block_barrier(Vote vote, bool predicate, const char *file, int line) {
   return static_cast<int>(t.result);
 }
 
-// Brings the lanes of the mask together. Whoever comes last calls complete(lanes), with null for those not in the mask.
+// The lanes that meet in an operation of a warp.
+struct Lanes {
+  Thread *of[32] = {};  // null for those not in the mask
+  Thread *present[32];
+  size_t count = 0;
+
+  Thread *const *begin() const { return present; }
+  Thread *const *end() const { return present + count; }
+};
+
+// Brings the lanes of the mask together. Whoever comes last calls complete(lanes).
 template <class Complete>
 static uint64_t warp_operation(Thread &t, Complete &&complete) {
   Block &block = *t.block;
   const uint32_t first = t.number / 32 * 32;
   const uint32_t size = std::min(32u, launching->block_threads - first);
-  if (!(t.mask >> t.lane() & 1)) stop(Fault::divergence, describe(t) + " isn't in the mask of " + place(t));
+  if (!(t.mask >> t.lane() & 1)) stop(Fault::divergence, [&] { return describe(t) + " isn't in the mask of " + place(t); });
   if (size < 32 && t.mask >> size)
-    stop(Fault::divergence, place(t) + ": the mask has lanes past the " + std::to_string(size) + " of " + describe(t));
-  Thread *lanes[32] = {};
-  std::vector<Thread *> present;
+    stop(Fault::divergence, [&] {
+      return place(t) + ": the mask has lanes past the " + std::to_string(size) + " of the last warp, of " + describe(t);
+    });
+  Lanes lanes;
   for (uint32_t lane = 0; lane < size; ++lane) {
-    Thread *other = block.threads[first + lane];
-    if (other == &t || (other->state == State::at_warp && other->mask == t.mask))
-      if (t.mask >> lane & 1) present.push_back(lanes[lane] = other);
+    Thread *const other = block.threads[first + lane];
+    const bool here = other == &t || (other->state == State::at_warp && other->mask == t.mask);
+    if (here && t.mask >> lane & 1) lanes.present[lanes.count++] = lanes.of[lane] = other;
   }
-  if (present.size() < static_cast<size_t>(__builtin_popcount(t.mask))) {
+  if (lanes.count < static_cast<size_t>(__builtin_popcount(t.mask))) {
     wait(State::at_warp);
     return t.result;
   }
-  for (Thread *other : present) check_same_place(*other, t);
-  complete(lanes, present);
+  for (const Thread *other : lanes) check_same_place(*other, t);
+  complete(lanes);
   if (t.mask == 0xffffffffu) close_requests(block, first / 32);
   ++launching->counters->warp_operations;
-  for (Thread *other : present) resume(*other);
+  for (Thread *other : lanes) resume(*other);
   after_meeting();
   return t.result;
 }
 
 void warp_barrier(unsigned mask, const char *file, int line) {
   Thread &t = arrive("__syncwarp", file, line, mask);
-  warp_operation(t, [](Thread **, const std::vector<Thread *> &present) { join_clocks(present); });
+  warp_operation(t, [](const Lanes &lanes) { join_clocks(lanes.present, lanes.count); });
 }
 
 unsigned warp_ballot(unsigned mask, bool predicate, const char *file, int line) {
   Thread &t = arrive("a vote", file, line, mask);
   t.value = predicate;
-  return static_cast<unsigned>(warp_operation(t, [](Thread **, const std::vector<Thread *> &present) {
+  return static_cast<unsigned>(warp_operation(t, [](const Lanes &lanes) {
     uint64_t ballot = 0;
-    for (const Thread *p : present) ballot |= p->value << p->lane();
-    for (Thread *p : present) p->result = ballot;
+    for (const Thread *p : lanes) ballot |= p->value << p->lane();
+    for (Thread *p : lanes) p->result = ballot;
   }));
 }
 
@@ -256,18 +271,19 @@ uint64_t warp_shuffle(Shuffle how, unsigned mask, uint64_t bits, int argument, i
   t.value = bits;
   t.argument = argument;
   t.width = width;
-  return warp_operation(t, [how](Thread **lanes, const std::vector<Thread *> &present) {
-    for (Thread *p : present) {
+  return warp_operation(t, [how](const Lanes &lanes) {
+    for (Thread *p : lanes) {
       const int lane = static_cast<int>(p->lane()), segment = lane / p->width * p->width;
       int from = how == Shuffle::index  ? segment + (p->argument & (p->width - 1))
                  : how == Shuffle::up   ? lane - p->argument
                  : how == Shuffle::down ? lane + p->argument
                                         : lane ^ p->argument;
       if (from < segment || from >= segment + p->width) from = lane;
-      if (!lanes[from])
-        stop(Fault::divergence, describe(*p) + " takes lane " + std::to_string(from) + ", which isn't in the mask of " +
-                                    place(*p));
-      p->result = lanes[from]->value;
+      if (!lanes.of[from])
+        stop(Fault::divergence, [&] {
+          return describe(*p) + " takes lane " + std::to_string(from) + ", which isn't in the mask of " + place(*p);
+        });
+      p->result = lanes.of[from]->value;
     }
   });
 }
@@ -275,7 +291,7 @@ uint64_t warp_shuffle(Shuffle how, unsigned mask, uint64_t bits, int argument, i
 void grid_barrier(const char *file, int line) {
   Thread &t = arrive("grid_sync", file, line, 0);
   if (!launching->cooperative)
-    stop(Fault::no_grid_barrier, place(t) + " needs a cooperative launch");
+    stop(Fault::no_grid_barrier, [&] { return place(t) + " needs a cooperative launch"; });
   if (++launching->at_grid_barrier < launching->threads.size()) return wait(State::at_grid_barrier);
   session().races.new_era();
   launching->at_grid_barrier = 0;

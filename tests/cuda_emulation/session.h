@@ -116,6 +116,7 @@ struct Session {
   uint64_t random = 0;
   RaceCheck races;
   std::set<std::string> reported;
+  Fault last_fault{};
 
   Allocation *find(const void *address);  // the one at or below the address
 };
@@ -130,7 +131,14 @@ std::string describe_thread(uint32_t block, uint32_t thread);
 std::string source_line(const void *site);
 
 void find(Fault fault, const std::string &text);
-[[noreturn]] void stop(Fault fault, const std::string &text);  // ends the launch
+[[noreturn]] void end_launch();
+
+// Ends the launch with a finding. Nothing on the stacks of its threads is destroyed, so the text must be gone by then.
+template <class Text>
+[[noreturn]] void stop(Fault fault, Text &&text) {
+  find(fault, text());
+  end_launch();
+}
 
 void make_way(bool atomic);                // lets another thread run, if the schedule says so
 void close_requests(Block &block, int64_t warp);  // counts what a warp's lanes did together; -1: all warps
