@@ -141,8 +141,7 @@ static void count_global(Thread &t, Allocation &memory, size_t offset, size_t by
 }
 
 static void access_from_host(const void *address, size_t bytes, Access access, const void *site) {
-  Session &s = session();
-  const Allocation *memory = s.memory.empty() ? nullptr : s.find(address);
+  const Allocation *memory = current ? current->find(address) : nullptr;
   if (memory && memory->holds(address, bytes))
     find(Fault::host_access, what(access, bytes) + " at " + source_line(site) + " of the device's memory by host code");
 }

@@ -9,7 +9,7 @@
 
 namespace treescan::emulation {
 
-static Session *current;
+Session *current;
 
 Session &session() {
   if (current) return *current;
@@ -44,7 +44,8 @@ bool Report::has(Fault fault) const {
 
 std::string Report::text() const {
   std::ostringstream out;
-  for (const Finding &f : findings) out << name(f.fault) << " in " << f.kernel << ": " << f.text << "\n";
+  for (const Finding &f : findings)
+    out << name(f.fault) << " in " << (f.kernel.empty() ? "host code" : f.kernel) << ": " << f.text << "\n";
   return out.str();
 }
 

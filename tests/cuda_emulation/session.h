@@ -121,7 +121,8 @@ struct Session {
   Allocation *find(const void *address);  // the one at or below the address
 };
 
-Session &session();         // ends the program where there is none
+extern Session *current;
+Session &session();         // the current one; ends the program where there is none
 extern Launch *launching;   // null outside kernels
 extern Thread *running;     // null in host code
 extern bool accesses_seen;  // kernels report their accesses

@@ -97,6 +97,28 @@ TEST(a_fence_missing_on_either_side) {
   expect_fault("last_block_sum", Fault::race, "4-byte read", [] { last_block_sum(true, false); });
 }
 
+static void last_block_copy(bool correct) {
+  const std::vector<int> x = numbers(5 * threads, 100);
+  const DeviceArray<int> device_x(x), between(x.size()), y(std::vector<int>(x.size()));
+  const DeviceArray<unsigned> done(std::vector<unsigned>{0});
+  succeed(tk::last_block_copy(correct, device_x, between, done, y, 5), "last_block_copy");
+  if (correct) CHECK(y.values() == std::vector<int>(x.rbegin(), x.rend()));
+}
+TEST(a_fence_before_the_barrier_that_should_come_after_it) {
+  expect_clean("last_block_copy", [] { last_block_copy(true); });
+  expect_fault("last_block_copy", Fault::race, "allocation #2", [] { last_block_copy(false); });
+}
+
+static void replace_after_reading(bool correct) {
+  const DeviceArray<int> number(std::vector<int>{7}), y(size_t{threads});
+  succeed(tk::replace_after_reading(correct, number, y), "replace_after_reading");
+  if (correct) CHECK(y.values() == std::vector<int>(threads, 7));
+}
+TEST(one_warp_waits_where_the_block_should) {
+  expect_clean("replace_after_reading", [] { replace_after_reading(true); });
+  expect_fault("replace_after_reading", Fault::race, "allocation #1 of 4 bytes", [] { replace_after_reading(false); });
+}
+
 // ---- Other orders ----
 
 static void collect_children(bool correct) {
@@ -289,6 +311,25 @@ TEST(dynamic_shared_memory) {
     body(227 * 1024);
   });
   CHECK(report.findings.empty(), report.text());
+}
+
+TEST(static_and_dynamic_shared_memory_together) {
+  const auto body = [](size_t bytes) {
+    const DeviceArray<int> y(size_t{threads});
+    succeed(tk::static_and_dynamic(y, bytes), "static_and_dynamic");
+  };
+  expect_clean("static_and_dynamic", [&] { body(187 * 1024); });
+  expect_fault("static_and_dynamic", Fault::shared_too_large, "of at most 232448", [&] { body(187 * 1024 + 16); });
+}
+
+TEST(traps) {
+  const auto body = [](bool correct) {
+    const DeviceArray<int> y(size_t{threads});
+    succeed(tk::trap_unless(correct, y), "trap_unless");
+    EQUAL(cudaDeviceSynchronize(), correct ? cudaSuccess : cudaErrorLaunchFailure);
+  };
+  expect_clean("trap_unless", [&] { body(true); });
+  expect_fault("trap_unless", Fault::trapped, "thread (3,0,0) of block (0,0,0)", [&] { body(false); });
 }
 
 TEST(memory_and_streams) {

@@ -121,6 +121,45 @@ cudaError_t last_block_sum(bool release, bool acquire, const int *x, int *partia
 }
 
 template <bool correct>
+__global__ void last_block_copy_kernel(const int *x, int *between, unsigned *done, int *y) {
+  SHARED(unsigned, before, 1);
+  const unsigned i = threadIdx.x, count = gridDim.x * threads;
+  between[blockIdx.x * threads + i] = x[blockIdx.x * threads + i];
+  if (!correct) __threadfence();
+  __syncthreads();
+  if (i == 0) {
+    if (correct) __threadfence();
+    before[0] = atomicAdd(done, 1u);
+    __threadfence();
+  }
+  __syncthreads();
+  if (before[0] == gridDim.x - 1)
+    for (unsigned j = i; j < count; j += threads) y[j] = between[count - 1 - j];
+}
+
+cudaError_t last_block_copy(bool correct, const int *x, int *between, unsigned *done, int *y, unsigned blocks) {
+  return correct ? LAUNCH(last_block_copy_kernel<true>, blocks, threads, 0, nullptr, x, between, done, y)
+                 : LAUNCH(last_block_copy_kernel<false>, blocks, threads, 0, nullptr, x, between, done, y);
+}
+
+template <bool correct>
+__global__ void replace_after_reading_kernel(int *number, int *y) {
+  const unsigned i = threadIdx.x;
+  y[i] = *number;
+  if (correct) {
+    __syncthreads();
+  } else {
+    __syncwarp();
+  }
+  if (i == threads - 1) *number = 1;
+}
+
+cudaError_t replace_after_reading(bool correct, int *number, int *y) {
+  return correct ? LAUNCH(replace_after_reading_kernel<true>, 1, threads, 0, nullptr, number, y)
+                 : LAUNCH(replace_after_reading_kernel<false>, 1, threads, 0, nullptr, number, y);
+}
+
+template <bool correct>
 __global__ void collect_children_kernel(const int *parent, int *slots, int *degree, int *sums, const int *expected) {
   const int v = static_cast<int>(threadIdx.x), p = parent[v];
   if (p >= 0) {
@@ -312,6 +351,27 @@ cudaError_t dynamic_reverse(const int *x, int *y, size_t shared_bytes) {
 cudaError_t allow_dynamic_shared(int bytes) {
   return cudaFuncSetAttribute(dynamic_reverse_kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes);
 }
+
+__global__ void static_and_dynamic_kernel(int *y) {
+  SHARED(int, table, 10 * 1024);
+  SHARED_DYNAMIC(int, row);
+  table[threadIdx.x] = 1;
+  row[threadIdx.x] = table[threadIdx.x];
+  y[threadIdx.x] = row[threadIdx.x];
+}
+
+cudaError_t static_and_dynamic(int *y, size_t shared_bytes) {
+  const cudaError_t error = cudaFuncSetAttribute(static_and_dynamic_kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                                                 static_cast<int>(shared_bytes));
+  return error != cudaSuccess ? error : LAUNCH(static_and_dynamic_kernel, 1, threads, shared_bytes, nullptr, y);
+}
+
+__global__ void trap_kernel(bool correct, int *y) {
+  if (!correct && threadIdx.x == 3) __trap();
+  y[threadIdx.x] = 1;
+}
+
+cudaError_t trap_unless(bool correct, int *y) { return LAUNCH(trap_kernel, 1, threads, 0, nullptr, correct, y); }
 
 __global__ void nothing_kernel() {}
 

@@ -22,6 +22,12 @@ cudaError_t grid_phases(bool correct, const int *x, int *scratch, int *y, unsign
 // The block that is done last adds up what the others left. Wrong: no fence before its flag is set, or after it was read.
 cudaError_t last_block_sum(bool release, bool acquire, const int *x, int *partial, unsigned *done, int *sum, unsigned blocks);
 
+// All threads of a block write, and the block that is done last reads all of it. Wrong: each thread has its fence before the
+// barrier, so the one that sets the flag passed its own before the others wrote.
+cudaError_t last_block_copy(bool correct, const int *x, int *between, unsigned *done, int *y, unsigned blocks);
+// All threads read a number, and one thread of the last warp then replaces it. Wrong: it waits for its own warp only.
+cudaError_t replace_after_reading(bool correct, int *number, int *y);
+
 // Each vertex writes itself into its parent's list of children and is then counted there; the parent's thread reads the
 // list once it is complete. Wrong: it is counted first.
 cudaError_t collect_children(bool correct, const int *parent, int *slots, int *degree, int *sums, const int *expected);
@@ -50,6 +56,9 @@ cudaError_t to_bytes(const int *x, uint8_t *y, uint16_t *half_bits);
 // Dynamic shared memory of any size.
 cudaError_t dynamic_reverse(const int *x, int *y, size_t shared_bytes);
 cudaError_t allow_dynamic_shared(int bytes);
+// 40 KiB of shared memory beside the dynamic one.
+cudaError_t static_and_dynamic(int *y, size_t shared_bytes);
+cudaError_t trap_unless(bool correct, int *y);
 cudaError_t launch_nothing(dim3 grid, dim3 block, size_t shared_bytes, bool cooperative);
 int first_element_read_by_host(const int *device_memory);
 
