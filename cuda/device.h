@@ -1,12 +1,12 @@
 // All that kernels use of CUDA, for nvcc and for the host emulation in tests/cuda_emulation alike. Kernels include this
 // header instead of CUDA's own, and it holds every question for the compiler.
 //
-// From CUDA by its own names: __global__, __device__, __forceinline__, __launch_bounds__; threadIdx, blockIdx, blockDim,
-// gridDim, warpSize; __syncthreads and its _or, _and, _count; __syncwarp, __shfl_sync and its _up, _down, _xor, __any_sync,
-// __all_sync, __ballot_sync; __threadfence; atomicAdd, Min, Max, Exch, CAS, Or, And on 32- and 64-bit integers; __popc,
-// __clz, __ffs and their ll forms; __float_as_uint and its like; min, max; float2 to uint4; and the runtime calls for streams,
-// memory, errors and attributes. Whatever else a kernel needs of CUDA is added to the emulation first.
-// Block-wide scans and sorts are kernel code, not CUB's.
+// From CUDA by its own names: __global__, __device__, __forceinline__, __launch_bounds__; threadIdx, blockIdx,
+// blockDim, gridDim, warpSize; __syncthreads and its _or, _and, _count; __syncwarp, __shfl_sync and its _up, _down,
+// _xor, __any_sync, __all_sync, __ballot_sync; __threadfence, __trap; atomicAdd, Min, Max, Exch, CAS, Or, And on 32-
+// and 64-bit integers; __popc, __clz, __ffs and their ll forms; __float_as_uint and its like; min, max; float2 to
+// uint4; and the runtime calls for streams, memory, errors and attributes. Whatever else a kernel needs of CUDA is
+// added to the emulation first. Block-wide scans and sorts are kernel code, not CUB's.
 #pragma once
 
 #include <cstddef>
@@ -22,7 +22,7 @@
 // Arrays in shared memory: SHARED(float, rows, 32 * 33); then rows[i]. The dynamic one, whose size the launch gives, is
 // aligned to 16 bytes.
 #define SHARED(T, name, count) __shared__ T name[count]
-#define SHARED_DYNAMIC(T, name)                                         \
+#define SHARED_DYNAMIC(T, name)                                          \
   extern __shared__ __align__(16) unsigned char treescan_shared_bytes[]; \
   T *const name = reinterpret_cast<T *>(treescan_shared_bytes)
 
@@ -76,7 +76,7 @@ template <class... Parameters, class... Arguments>
 
 #endif
 
-// LAUNCH((kernel<T, 4>), grid, block, shared_bytes, stream, arguments...) is a cudaError_t: that of the launch itself, as in
-// CUDA. A cooperative launch has all its blocks on the device at once, or fails.
+// LAUNCH((kernel<T, 4>), grid, block, shared_bytes, stream, arguments...) is a cudaError_t: that of the launch itself,
+// as in CUDA. A cooperative launch has all its blocks on the device at once, or fails.
 #define LAUNCH(kernel, ...) ::treescan::cuda::launch(false, #kernel, kernel, __VA_ARGS__)
 #define LAUNCH_COOPERATIVE(kernel, ...) ::treescan::cuda::launch(true, #kernel, kernel, __VA_ARGS__)

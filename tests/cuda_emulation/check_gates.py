@@ -30,7 +30,7 @@ def said(arch, registers, spilled, shared):
     return f"""ptxas info    : Compiling entry function '_Z1kPi' for 'sm_{arch}'
 ptxas info    : Function properties for _Z1kPi
     {spilled} bytes stack frame, {spilled} bytes spill stores, 0 bytes spill loads
-ptxas info    : Used {registers} registers, used 1 barriers{shared}, 364 bytes cmem[0]
+ptxas info    : Used {registers} registers, used 1 barriers{shared}
 """
 
 

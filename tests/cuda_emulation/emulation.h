@@ -1,5 +1,6 @@
 // What cuda/device.h includes where nvcc doesn't compile: CUDA's names, with the emulator (emulator.h) behind them.
-// Only names that the emulator gives a meaning are here, so a kernel that uses another doesn't compile. `__shared__` is one.
+// Only names that the emulator gives a meaning are here: a kernel that uses another, such as `__shared__`, doesn't
+// compile.
 #pragma once
 
 #include <cmath>
@@ -25,14 +26,10 @@ struct dim3 {
   constexpr dim3(unsigned x_ = 1, unsigned y_ = 1, unsigned z_ = 1) : x(x_), y(y_), z(z_) {}
 };
 
-#define TREESCAN_VECTORS(T, name)                                            \
-  struct alignas(2 * sizeof(T)) name##2 {                                    \
-    T x, y;                                                                  \
-  };                                                                         \
-  struct alignas(4 * sizeof(T)) name##4 {                                    \
-    T x, y, z, w;                                                            \
-  };                                                                         \
-  inline name##2 make_##name##2(T x, T y) { return {x, y}; }                 \
+#define TREESCAN_VECTORS(T, name)                            \
+  struct alignas(2 * sizeof(T)) name##2 { T x, y; };         \
+  struct alignas(4 * sizeof(T)) name##4 { T x, y, z, w; };   \
+  inline name##2 make_##name##2(T x, T y) { return {x, y}; } \
   inline name##4 make_##name##4(T x, T y, T z, T w) { return {x, y, z, w}; }
 TREESCAN_VECTORS(float, float)
 TREESCAN_VECTORS(int, int)
@@ -86,8 +83,8 @@ T shuffle(Shuffle how, unsigned mask, T value, int argument, int width, const ch
 constexpr int warpSize = 32;
 
 // The key's address tells arrays apart, also those of different instances of a template.
-#define SHARED(T, name, count)           \
-  static const char name##_key = 0;      \
+#define SHARED(T, name, count)                 \
+  static const char name##_key = 0;            \
   T(&name)[count] = *static_cast<T(*)[count]>( \
       ::treescan::emulation::shared_array(&name##_key, sizeof(T) * (count), alignof(T)))
 #define SHARED_DYNAMIC(T, name) T *const name = static_cast<T *>(::treescan::emulation::shared_dynamic())
@@ -107,7 +104,9 @@ inline int __syncthreads_and(int predicate, TREESCAN_HERE) {
 inline int __syncthreads_count(int predicate, TREESCAN_HERE) {
   return treescan::emulation::block_barrier(treescan::emulation::Vote::count, predicate != 0, file, line);
 }
-inline void __syncwarp(unsigned mask = 0xffffffffu, TREESCAN_HERE) { treescan::emulation::warp_barrier(mask, file, line); }
+inline void __syncwarp(unsigned mask = 0xffffffffu, TREESCAN_HERE) {
+  treescan::emulation::warp_barrier(mask, file, line);
+}
 inline unsigned __ballot_sync(unsigned mask, int predicate, TREESCAN_HERE) {
   return treescan::emulation::warp_ballot(mask, predicate != 0, file, line);
 }
@@ -117,9 +116,9 @@ inline int __any_sync(unsigned mask, int predicate, TREESCAN_HERE) {
 inline int __all_sync(unsigned mask, int predicate, TREESCAN_HERE) {
   return treescan::emulation::warp_ballot(mask, predicate == 0, file, line) == 0;
 }
-#define TREESCAN_SHUFFLE(name, how, argument)                                                           \
-  template <class T>                                                                                    \
-  T name(unsigned mask, T value, int argument, int width = 32, TREESCAN_HERE) {                         \
+#define TREESCAN_SHUFFLE(name, how, argument)                                                                         \
+  template <class T>                                                                                                  \
+  T name(unsigned mask, T value, int argument, int width = 32, TREESCAN_HERE) {                                       \
     return treescan::emulation::shuffle(treescan::emulation::Shuffle::how, mask, value, argument, width, file, line); \
   }
 TREESCAN_SHUFFLE(__shfl_sync, index, lane)
@@ -133,24 +132,25 @@ inline void __threadfence() { treescan::emulation::fence(); }
 
 // CUDA has its atomics for these types; a float's has no place here, since its result depends on the order.
 template <class T>
-constexpr bool has_atomics = std::is_same_v<T, int> || std::is_same_v<T, unsigned> || std::is_same_v<T, unsigned long long>;
+constexpr bool has_atomics =
+    std::is_same_v<T, int> || std::is_same_v<T, unsigned> || std::is_same_v<T, unsigned long long>;
 template <class T>
 constexpr bool has_ordered_atomics = has_atomics<T> || std::is_same_v<T, long long>;
 
 // What is called `plain` does the same without being atomic: mutation puts it in the atomic's place.
-#define TREESCAN_ATOMIC(name, what, types, changed)                                                        \
-  template <class T>                                                                                       \
-  T name(T *address, std::common_type_t<T> value) {                                                        \
-    static_assert(types<T>, "CUDA has no " #name " for this type");                                        \
-    return treescan::emulation::atomic<T>(treescan::emulation::Atomic::what, address, value, 0);           \
-  }                                                                                                        \
-  namespace plain {                                                                                        \
-  template <class T>                                                                                       \
-  T name(T *address, std::common_type_t<T> value) {                                                        \
-    const T old = *address;                                                                                \
-    *address = static_cast<T>(changed);                                                                    \
-    return old;                                                                                            \
-  }                                                                                                        \
+#define TREESCAN_ATOMIC(name, what, types, changed)                                              \
+  template <class T>                                                                             \
+  T name(T *address, std::common_type_t<T> value) {                                              \
+    static_assert(types<T>, "CUDA has no " #name " for this type");                              \
+    return treescan::emulation::atomic<T>(treescan::emulation::Atomic::what, address, value, 0); \
+  }                                                                                              \
+  namespace plain {                                                                              \
+  template <class T>                                                                             \
+  T name(T *address, std::common_type_t<T> value) {                                              \
+    const T old = *address;                                                                      \
+    *address = static_cast<T>(changed);                                                          \
+    return old;                                                                                  \
+  }                                                                                              \
   }
 TREESCAN_ATOMIC(atomicAdd, add, has_atomics, old + value)
 TREESCAN_ATOMIC(atomicMin, min, has_ordered_atomics, value < old ? value : old)
@@ -182,8 +182,8 @@ void atomic_store(T *address, T value) {
 }  // namespace plain
 
 // min and max take two values of one type; CUDA's mixed forms hide conversions.
-#define TREESCAN_MIN_MAX(T)                              \
-  inline T min(T a, T b) { return b < a ? b : a; }       \
+#define TREESCAN_MIN_MAX(T)                        \
+  inline T min(T a, T b) { return b < a ? b : a; } \
   inline T max(T a, T b) { return a < b ? b : a; }
 TREESCAN_MIN_MAX(int)
 TREESCAN_MIN_MAX(unsigned)
@@ -305,12 +305,20 @@ void atomic_store(T *address, T value) {
 inline float half_bits_to_float(uint16_t bits) { return half_to_float<float, uint32_t>(bits); }
 inline uint16_t float_to_half_bits(float value) { return static_cast<uint16_t>(float_to_half<uint32_t>(value)); }
 inline float bfloat16_bits_to_float(uint16_t bits) { return bfloat16_to_float<float, uint32_t>(bits); }
-inline uint16_t float_to_bfloat16_bits(float value) { return static_cast<uint16_t>(float_to_bfloat16<uint32_t>(value)); }
+inline uint16_t float_to_bfloat16_bits(float value) {
+  return static_cast<uint16_t>(float_to_bfloat16<uint32_t>(value));
+}
+
+template <class Parameter, class Argument>
+constexpr bool keeps_its_value = std::is_convertible_v<const Argument &, Parameter> &&
+                                 !(std::is_integral_v<Parameter> && std::is_floating_point_v<Argument>) &&
+                                 !(std::is_arithmetic_v<Parameter> && sizeof(Parameter) < sizeof(Argument));
 
 // Every thread calls the kernel with its own copy of the arguments, as on the device.
 template <class... Parameters, class... Arguments>
-[[nodiscard]] cudaError_t launch(bool cooperative, const char *name, void (*kernel)(Parameters...), dim3 grid, dim3 block,
-                                 size_t shared_bytes, cudaStream_t, const Arguments &...arguments) {
+[[nodiscard]] cudaError_t launch(bool cooperative, const char *name, void (*kernel)(Parameters...), dim3 grid,
+                                 dim3 block, size_t shared_bytes, cudaStream_t, const Arguments &...arguments) {
+  static_assert((keeps_its_value<Parameters, Arguments> && ...), "an argument doesn't fit the kernel's parameter");
   struct Call {
     void (*kernel)(Parameters...);
     std::tuple<Parameters...> arguments;

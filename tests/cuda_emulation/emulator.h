@@ -11,18 +11,18 @@
 namespace treescan::emulation {
 
 enum class Schedule {
-  in_order,   // a thread runs until it waits; then the next one
-  reversed,   // the same backwards, the last block first
-  lockstep,   // every thread in turn, one memory access each
-  random,     // after an access, any thread may be next
-  runs,       // any thread, until it waits
+  in_order,  // a thread runs until it waits; then the next one
+  reversed,  // the same backwards, the last block first
+  lockstep,  // every thread in turn, one memory access each
+  random,    // after an access, any thread may be next
+  runs,      // any thread, until it waits
 };
 
 struct Options {
   Schedule schedule = Schedule::in_order;
-  uint64_t seed = 0;             // rotates the orders, draws the random ones
-  int resident_blocks = 1;       // of an ordinary launch; a cooperative one has all its blocks resident
-  bool count_sectors = false;    // takes time
+  uint64_t seed = 0;           // rotates the orders, draws the random ones
+  int resident_blocks = 1;     // of an ordinary launch; a cooperative one has all its blocks resident
+  bool count_sectors = false;  // takes time
 };
 
 // A small device, so that a cooperative launch which fills it stays small; otherwise as an H100.
@@ -34,16 +34,16 @@ struct Device {
 };
 
 enum class Fault {
-  race,              // two accesses that nothing orders, at least one of them a plain write or one plain and one atomic
-  out_of_bounds,     // no live memory of the device holds the address
-  uninitialised,     // a read of what nobody wrote
+  race,           // two accesses that nothing orders, at least one of them a plain write or one plain and one atomic
+  out_of_bounds,  // no live memory of the device holds the address
+  uninitialised,  // a read of what nobody wrote
   misaligned,
-  divergence,        // a barrier or warp operation that not all its threads reach, or not at the same place
+  divergence,  // a barrier or warp operation that not all its threads reach, or not at the same place
   deadlock,
-  no_grid_barrier,   // grid_sync in an ordinary launch
-  host_access,       // host code reads or writes the device's memory
+  no_grid_barrier,  // grid_sync in an ordinary launch
+  host_access,      // host code reads or writes the device's memory
   shared_too_large,
-  stream_capture,    // what a capturing stream forbids
+  stream_capture,  // what a capturing stream forbids
   trapped,
 };
 const char *name(Fault fault);
@@ -53,9 +53,10 @@ struct Finding {
   std::string kernel, text;
 };
 
-// Of all launches of one kernel. A barrier counts once for each block that passes it, a warp's operation once for a warp.
-// Memory is global memory. Sectors are 32 bytes: `requested` counts those that each warp's access touches, by itself, as
-// the profiler does; `touched` those that a launch touches at all, which is what caches without limit would move.
+// Of all launches of one kernel. A barrier counts once for each block that passes it, a warp's operation once for a
+// warp. Memory is global memory. Sectors are 32 bytes: `requested` counts those that each warp's access touches, by
+// itself, as the profiler does; `touched` those that a launch touches at all, which is what caches without limit would
+// move.
 struct Counters {
   int64_t launches = 0, blocks = 0, threads = 0;
   int64_t barriers = 0, most_barriers_of_a_block = 0, grid_barriers = 0, warp_operations = 0, fences = 0;

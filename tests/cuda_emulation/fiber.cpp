@@ -49,7 +49,8 @@ extern "C" void treescan_switch_stacks(void **from, void *to);
 void Fiber::start(void (*entry)()) {
   const size_t page = static_cast<size_t>(getpagesize());
   if (!stack_) {
-    void *memory = mmap(nullptr, page + size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    void *memory =
+        mmap(nullptr, page + size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (memory == MAP_FAILED) throw std::bad_alloc();
     mprotect(memory, page, PROT_NONE);  // an overflow stops here
     stack_ = static_cast<char *>(memory) + page;
@@ -67,7 +68,8 @@ void Fiber::start(void (*entry)()) {
   context_.uc_stack.ss_size = size;
   makecontext(&context_, begin, 0);
 #else
-  // The switch pops six registers and returns into begin, which finds the stack as after a call: 8 past a multiple of 16.
+  // The switch pops six registers and returns into begin, which finds the stack as after a call: 8 past a multiple
+  // of 16.
   auto *top = reinterpret_cast<uintptr_t *>(static_cast<char *>(stack_) + size) - 2;
   *top = reinterpret_cast<uintptr_t>(&Fiber::begin);
   top[1] = 0;

@@ -1,5 +1,5 @@
-// One stack for each CUDA thread, and the switch between them. Of our own where the processor is x86-64, since ucontext asks
-// the kernel for the signal mask at every switch.
+// One stack for each CUDA thread, and the switch between them. Of our own where the processor is x86-64, since ucontext
+// asks the kernel for the signal mask at every switch.
 #pragma once
 
 #include <cstddef>

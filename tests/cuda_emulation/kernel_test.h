@@ -80,7 +80,8 @@ inline bool can_find(Fault fault) {
 
 // Host code in which every run must find this; the text of each such finding holds `mentions`. There is nothing else to
 // find, but that a race may let a thread read what isn't written yet.
-inline void expect_fault(const char *what, Fault fault, const std::string &mentions, const std::function<void()> &host_code) {
+inline void expect_fault(const char *what, Fault fault, const std::string &mentions,
+                         const std::function<void()> &host_code) {
   if (!can_find(fault)) return;
   under_every_schedule([&](const Options &options) {
     const Report report = treescan::emulation::run(options, host_code);

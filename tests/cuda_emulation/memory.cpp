@@ -70,9 +70,7 @@ void *shared_dynamic() {
 
 // ---- Accesses ----
 
-static const char *kind(Access access) {
-  return is_atomic(access) ? "atomic" : writes(access) ? "write" : "read";
-}
+static const char *kind(Access access) { return is_atomic(access) ? "atomic" : writes(access) ? "write" : "read"; }
 
 static std::string what(Access access, size_t bytes) { return std::to_string(bytes) + "-byte " + kind(access); }
 
@@ -80,20 +78,19 @@ static std::string nearest(const void *address, const Thread &t) {
   const auto *wanted = static_cast<const char *>(address);
   const auto say = [wanted](const std::string &name, const Memory &memory) {
     const long offset = wanted - memory.begin, size = static_cast<long>(memory.bytes);
-    return std::to_string(offset < 0 ? -offset : offset < size ? offset : offset - size) +
-           (offset < 0 ? " bytes before " : offset < size ? " bytes into " : " bytes past the end of ") + name + " of " +
-           std::to_string(size) + " bytes";
+    const std::string where = offset < 0      ? std::to_string(-offset) + " bytes before "
+                              : offset < size ? std::to_string(offset) + " bytes into "
+                                              : std::to_string(offset - size) + " bytes past the end of ";
+    return where + name + " of " + std::to_string(size) + " bytes";
   };
   const auto is_near = [wanted](const Memory &memory) {
     return wanted >= memory.begin - apart && wanted < memory.begin + memory.bytes + apart;
   };
   for (const SharedArray &array : t.block->shared)
     if (is_near(*array.memory)) return say(array.key ? "a shared array" : "the dynamic shared memory", *array.memory);
-  for (const Block *block : {t.block})
-    for (const auto &other : launching->blocks)
-      if (other.get() != block)
-        for (const SharedArray &array : other->shared)
-          if (is_near(*array.memory)) return say("another block's shared memory", *array.memory);
+  for (const auto &block : launching->blocks)
+    for (const SharedArray &array : block->shared)
+      if (block.get() != t.block && is_near(*array.memory)) return say("another block's shared memory", *array.memory);
   for (const Thread *other : launching->threads)
     if (other->fiber.holds(address)) return "a local variable of " + describe(*other);
   if (const Allocation *below = session().find(address))
@@ -111,13 +108,14 @@ static void note_request(Thread &t, const void *site, bool store, uintptr_t addr
 
 void close_requests(Block &block, int64_t warp) {
   if (!session().options.count_sectors) return;
-  const auto first = warp < 0 ? block.requests.begin()
-                              : block.requests.lower_bound({static_cast<uint32_t>(warp), nullptr, 0, false});
+  const auto first =
+      warp < 0 ? block.requests.begin() : block.requests.lower_bound({static_cast<uint32_t>(warp), nullptr, 0, false});
   const auto last = warp < 0 ? block.requests.end()
                              : block.requests.lower_bound({static_cast<uint32_t>(warp) + 1, nullptr, 0, false});
   for (auto request = first; request != last; ++request) {
     Counters &c = *launching->counters;
-    (std::get<3>(request->first) ? c.stores : c.loads).requested_sectors += static_cast<int64_t>(request->second.size());
+    (std::get<3>(request->first) ? c.stores : c.loads).requested_sectors +=
+        static_cast<int64_t>(request->second.size());
   }
   block.requests.erase(first, last);
   for (Thread *t : block.threads)
@@ -208,15 +206,30 @@ T atomic(Atomic what, T *address, T operand, T compare) {
   const T old = *address;
   T value = old;
   switch (what) {
-    case Atomic::add: value = static_cast<T>(old + operand); break;
-    case Atomic::min: value = std::min(old, operand); break;
-    case Atomic::max: value = std::max(old, operand); break;
+    case Atomic::add:
+      value = static_cast<T>(old + operand);
+      break;
+    case Atomic::min:
+      value = std::min(old, operand);
+      break;
+    case Atomic::max:
+      value = std::max(old, operand);
+      break;
     case Atomic::exchange:
-    case Atomic::store: value = operand; break;
-    case Atomic::compare: value = old == compare ? operand : old; break;
-    case Atomic::bit_or: value = old | operand; break;
-    case Atomic::bit_and: value = old & operand; break;
-    case Atomic::load: break;
+    case Atomic::store:
+      value = operand;
+      break;
+    case Atomic::compare:
+      value = old == compare ? operand : old;
+      break;
+    case Atomic::bit_or:
+      value = old | operand;
+      break;
+    case Atomic::bit_and:
+      value = old & operand;
+      break;
+    case Atomic::load:
+      break;
   }
   *address = value;
   if (running && value != old) launching->quiet = 0;
@@ -242,8 +255,8 @@ std::string source_line(const void *site) {
   char program[1024] = "", command[2048];
   if (!*module->l_name && readlink("/proc/self/exe", program, sizeof program - 1) < 0) return line;
   // The instruction before the return address. What is inlined comes first, so that of our header is passed over.
-  std::snprintf(command, sizeof command, "addr2line -i -e '%s' %#lx 2>/dev/null", *module->l_name ? module->l_name : program,
-                reinterpret_cast<uintptr_t>(site) - 1 - module->l_addr);
+  std::snprintf(command, sizeof command, "addr2line -i -e '%s' %#lx 2>/dev/null",
+                *module->l_name ? module->l_name : program, reinterpret_cast<uintptr_t>(site) - 1 - module->l_addr);
   if (FILE *pipe = popen(command, "r")) {
     char text[4096];
     while (std::fgets(text, sizeof text, pipe)) {
@@ -260,23 +273,25 @@ std::string source_line(const void *site) {
 
 // ---- What the compiler calls before each access under -fsanitize=thread ----
 
-#define TREESCAN_HOOK(name, bytes, kind, aligned)                                                                   \
-  extern "C" void name(const void *address) {                                                                      \
-    treescan::emulation::access(address, bytes, treescan::emulation::Access::kind, __builtin_return_address(0), aligned); \
+#define TREESCAN_HOOK(name, bytes, kind, aligned)                                                               \
+  extern "C" void name(const void *address) {                                                                   \
+    treescan::emulation::access(address, bytes, treescan::emulation::Access::kind, __builtin_return_address(0), \
+                                aligned);                                                                       \
   }
-#define TREESCAN_HOOKS(bytes)                                          \
-  TREESCAN_HOOK(__tsan_read##bytes, bytes, read, true)                 \
-  TREESCAN_HOOK(__tsan_write##bytes, bytes, write, true)               \
-  TREESCAN_HOOK(__tsan_unaligned_read##bytes, bytes, read, false)      \
+#define TREESCAN_HOOKS(bytes)                                     \
+  TREESCAN_HOOK(__tsan_read##bytes, bytes, read, true)            \
+  TREESCAN_HOOK(__tsan_write##bytes, bytes, write, true)          \
+  TREESCAN_HOOK(__tsan_unaligned_read##bytes, bytes, read, false) \
   TREESCAN_HOOK(__tsan_unaligned_write##bytes, bytes, write, false)
 TREESCAN_HOOKS(1)
 TREESCAN_HOOKS(2)
 TREESCAN_HOOKS(4)
 TREESCAN_HOOKS(8)
 TREESCAN_HOOKS(16)
-#define TREESCAN_RANGE_HOOK(name, kind)                                                                            \
-  extern "C" void name(const void *address, unsigned long bytes) {                                                 \
-    treescan::emulation::access(address, bytes, treescan::emulation::Access::kind, __builtin_return_address(0), false); \
+#define TREESCAN_RANGE_HOOK(name, kind)                                                                         \
+  extern "C" void name(const void *address, unsigned long bytes) {                                              \
+    treescan::emulation::access(address, bytes, treescan::emulation::Access::kind, __builtin_return_address(0), \
+                                false);                                                                         \
   }
 TREESCAN_RANGE_HOOK(__tsan_read_range, read)
 TREESCAN_RANGE_HOOK(__tsan_write_range, write)

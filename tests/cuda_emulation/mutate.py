@@ -2,9 +2,9 @@
 
     mutate.py BUILD TARGET SOURCE REDUNDANT
 
-BUILD is a folder configured with Ninja and built, TARGET the test program in it, SOURCE a file of kernels that it links.
-REDUNDANT lists the deletions that may pass, `function operation number: reason` a line; each must be there and must pass.
-An atomic isn't deleted but done plainly, and a grid barrier is also replaced by a block's.
+BUILD is a folder configured with Ninja and built, TARGET the test program in it, SOURCE a file of kernels that it
+links. REDUNDANT lists the deletions that may pass, `function operation number: reason` a line; each must be there and
+must pass. An atomic isn't deleted but done plainly, and a grid barrier is also replaced by a block's.
 """
 
 import re
@@ -70,14 +70,13 @@ def commands(build, target, source):
 def verdict(build, compiling, linking, source, mutant):
     """What the tests say to a mutant: the kinds of faults in their output, or None if they pass."""
     with tempfile.TemporaryDirectory() as folder:
-        # Beside the original's name, so that includes and messages stay as they are.
+        # Under the original's name, so that messages stay as they are.
         changed = Path(folder) / source.name
         changed.write_text(mutant)
         built = re.search(r" -o (\S+)", compiling).group(1)
         program = re.search(r" -o (\S+)", linking).group(1)
         new_object, new_program = f"{folder}/kernels.o", f"{folder}/program"
-        for command in (re.sub(rf" -MF \S+| -MT \S+| -MD\b", "", compiling).replace(str(source), str(changed)),
-                        linking):
+        for command in (re.sub(r" -MF \S+| -MT \S+| -MD\b", "", compiling).replace(str(source), str(changed)), linking):
             command = command.replace(f"-o {program}", f"-o {new_program}").replace(built, new_object)
             done = subprocess.run(command, shell=True, cwd=build, capture_output=True, text=True)
             if done.returncode:
@@ -88,8 +87,8 @@ def verdict(build, compiling, linking, source, mutant):
             return ["doesn't end"]
         if done.returncode == 0:
             return None
-        faults = re.findall(r"(race|uninitialised read|out of bounds|divergence|deadlock|no grid barrier) in ", done.stderr)
-        return sorted(set(faults)) or ["wrong result"]
+        faults = "race|uninitialised read|out of bounds|divergence|deadlock|no grid barrier"
+        return sorted(set(re.findall(rf"({faults}) in ", done.stderr))) or ["wrong result"]
 
 
 def main(build, target, source, redundant):

@@ -3,7 +3,8 @@
     nvcc_gate.py BUDGET SOURCE... [-I FOLDER...] [--record]
 
 No kernel may spill a register, nor take more registers or static shared memory than BUDGET says for its architecture: a
-JSON file, {kernel: {architecture: [registers, bytes of shared memory]}}. --record writes what there is into BUDGET, spills excepted. Where there is no nvcc, that is said and nothing done.
+JSON file, {kernel: {architecture: [registers, bytes of shared memory]}}. --record writes what there is into BUDGET,
+spills excepted. Where there is no nvcc, that is said and nothing done.
 """
 
 import argparse
@@ -16,8 +17,8 @@ import tempfile
 from pathlib import Path
 
 ARCHITECTURES = (75, 80, 86, 89, 90, 100, 120)
-FLAGS = ["-std=c++17", "-O3", "-fmad=false", "--expt-relaxed-constexpr", "-Werror", "all-warnings", "-Xcompiler", "-Wall,-Wextra",
-         "-Xptxas", "-v", "--threads", "2"]
+FLAGS = ["-std=c++17", "-O3", "-fmad=false", "-Werror", "all-warnings", "-Xcompiler", "-Wall,-Wextra", "-Xptxas", "-v",
+         "--threads", "2"]
 
 
 def compile_kernels(nvcc, source, folders):
@@ -33,8 +34,8 @@ def compile_kernels(nvcc, source, folders):
 
 def parse(text):
     """{kernel: {architecture: (registers, bytes of shared memory, bytes spilled)}} from what ptxas says."""
-    report = re.compile(r"Compiling entry function '(\w+)' for '(sm_\d+)'.*?(\d+) bytes spill stores, (\d+) bytes spill loads"
-                        r".*?Used (\d+) registers([^\n]*)", re.DOTALL)
+    report = re.compile(r"Compiling entry function '(\w+)' for '(sm_\d+)'.*?(\d+) bytes spill stores, "
+                        r"(\d+) bytes spill loads.*?Used (\d+) registers([^\n]*)", re.DOTALL)
     kernels = {}
     for kernel, arch, stores, loads, registers, rest in report.findall(text):
         shared = re.search(r"(\d+) bytes smem", rest)
@@ -45,9 +46,9 @@ def parse(text):
 
 def readable(kernels):
     """The same with names as in the source, without return types and parameters."""
-    names = subprocess.run(["c++filt"], input="\n".join(kernels), capture_output=True, text=True, check=True).stdout.splitlines()
+    names = subprocess.run(["c++filt"], input="\n".join(kernels), capture_output=True, text=True, check=True).stdout
     return {re.sub(r"\([^()]*\)$", "", name).removeprefix("void "): found
-            for name, found in zip(names, kernels.values(), strict=True)}
+            for name, found in zip(names.splitlines(), kernels.values(), strict=True)}
 
 
 def complaints(kernels, budget):

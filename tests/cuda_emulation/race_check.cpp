@@ -26,7 +26,8 @@ static Clock join(const Clock &a, const Clock &b) {
 // The clock with the present times of these threads of one block in it.
 static Clock with_times(const Clock &known, ThreadClock *const *threads, int count) {
   const uint32_t block = threads[0]->block;
-  auto clock = known ? std::make_shared<std::map<uint32_t, Times>>(*known) : std::make_shared<std::map<uint32_t, Times>>();
+  auto clock =
+      known ? std::make_shared<std::map<uint32_t, Times>>(*known) : std::make_shared<std::map<uint32_t, Times>>();
   Times &mine = (*clock)[block];
   auto times = mine ? std::make_shared<std::vector<uint32_t>>(*mine)
                     : std::make_shared<std::vector<uint32_t>>(threads[0]->block_threads);
@@ -122,8 +123,9 @@ bool RaceCheck::access(Shadow &shadow, size_t offset, size_t bytes, Access acces
   for (size_t end = offset + bytes; offset < end;) {
     const size_t next = std::min(end, offset / 4 * 4 + 4);
     const auto mask = static_cast<uint8_t>(((1u << (next - offset)) - 1) << offset % 4);
-    const Record record{thread.block, thread.time, site, 1u << thread.thread % 32,
-                        static_cast<uint16_t>(thread.thread / 32), mask, access};
+    const Record record{
+        thread.block, thread.time, site, 1u << thread.thread % 32, static_cast<uint16_t>(thread.thread / 32),
+        mask,         access};
     collides |= add(shadow.words_[offset / 4], record, thread, other);
     offset = next;
   }
@@ -168,8 +170,9 @@ bool RaceCheck::add(Shadow::Word &word, const Record &record, const ThreadClock 
   }
   if (first_is_free) {
     word.first = record;
-  } else if (word.first.site == record.site && word.first.time == record.time && warp_key(word.first) == warp_key(record) &&
-             word.first.bytes == record.bytes && word.first.access == record.access) {
+  } else if (word.first.site == record.site && word.first.time == record.time &&
+             warp_key(word.first) == warp_key(record) && word.first.bytes == record.bytes &&
+             word.first.access == record.access) {
     word.first.lanes |= record.lanes;
   } else {
     if (!word.more) {

@@ -1,8 +1,9 @@
 // Which accesses are ordered, and which of those that aren't collide.
 //
-// Every thread has a time, which goes up whenever others may come to know what it did: at a barrier, at __syncwarp, at a fence.
-// A clock says up to which time of which threads its owner knows. An access is ordered before whatever its thread's time then
-// is known to. All clocks start anew at a launch and at a grid barrier (an era), which order everything before them.
+// Every thread has a time, which goes up whenever others may come to know what it did: at a barrier, at __syncwarp, at
+// a fence. A clock says up to which time of which threads its owner knows. An access is ordered before whatever its
+// thread's time then is known to. All clocks start anew at a launch and at a grid barrier (an era), which order
+// everything before them.
 //   block barrier, __syncwarp   everyone knows all that any of them knew, and their times
 //   fence, then an atomic       the clock at the fence goes with the value
 //   atomic, then a fence        what came with the value is known
@@ -18,7 +19,8 @@
 
 namespace treescan::emulation {
 
-// Clocks are never changed once others may hold them, so copying one is cheap: after a barrier a whole block has the same.
+// Clocks are never changed once others may hold them, so copying one is cheap: after a barrier a whole block has the
+// same.
 using Times = std::shared_ptr<const std::vector<uint32_t>>;  // of the threads of one block
 using Clock = std::shared_ptr<const std::map<uint32_t, Times>>;
 
@@ -84,7 +86,8 @@ class RaceCheck {
               Record *other);
 
  private:
-  // Many threads may read a word or count in it at once. Reads are found by their warp, since only writers meet them all.
+  // Many threads may read a word or count in it at once. Reads are found by their warp, since only writers meet them
+  // all.
   struct More {
     std::vector<Record> writes;
     std::unordered_map<uint64_t, std::vector<Record>> reads;  // plain and atomic

@@ -24,17 +24,21 @@ Report run(const Options &options, const std::function<void()> &host_code, const
   fresh.options = options;
   fresh.device = device;
   fresh.random = options.seed;
-  current = &fresh;
+  const struct Scope {  // ends with an exception of the host code, too
+    explicit Scope(Session *session) : before(current) { current = session; }
+    ~Scope() { current = before; }
+    Session *before;
+  } scope(&fresh);
   host_code();
-  current = nullptr;
   for (const auto &entry : fresh.memory) fresh.report.live_allocations += !entry.second->freed;
   return fresh.report;
 }
 
 const char *name(Fault fault) {
-  static const char *const names[] = {"race",        "out of bounds",    "uninitialised read", "misaligned access",
-                                      "divergence",  "deadlock",         "no grid barrier",    "access from the host",
-                                      "shared memory too large", "stream capture", "trap"};
+  static const char *const names[] = {
+      "race",     "out of bounds",   "uninitialised read",   "misaligned access",       "divergence",
+      "deadlock", "no grid barrier", "access from the host", "shared memory too large", "stream capture",
+      "trap"};
   return names[static_cast<int>(fault)];
 }
 
@@ -183,13 +187,26 @@ cudaError_t cudaDeviceGetAttribute(int *value, cudaDeviceAttr attribute, int dev
   if (device != 0) return returned(cudaErrorInvalidDevice);
   const Device &d = session().device;
   switch (attribute) {
-    case cudaDevAttrMultiProcessorCount: *value = d.multiprocessors; break;
-    case cudaDevAttrMaxThreadsPerMultiProcessor: *value = d.threads_per_multiprocessor; break;
-    case cudaDevAttrComputeCapabilityMajor: *value = d.compute_capability / 10; break;
-    case cudaDevAttrComputeCapabilityMinor: *value = d.compute_capability % 10; break;
-    case cudaDevAttrCooperativeLaunch: *value = 1; break;
-    case cudaDevAttrMaxSharedMemoryPerBlockOptin: *value = static_cast<int>(d.shared_opt_in); break;
-    default: return returned(cudaErrorInvalidValue);
+    case cudaDevAttrMultiProcessorCount:
+      *value = d.multiprocessors;
+      break;
+    case cudaDevAttrMaxThreadsPerMultiProcessor:
+      *value = d.threads_per_multiprocessor;
+      break;
+    case cudaDevAttrComputeCapabilityMajor:
+      *value = d.compute_capability / 10;
+      break;
+    case cudaDevAttrComputeCapabilityMinor:
+      *value = d.compute_capability % 10;
+      break;
+    case cudaDevAttrCooperativeLaunch:
+      *value = 1;
+      break;
+    case cudaDevAttrMaxSharedMemoryPerBlockOptin:
+      *value = static_cast<int>(d.shared_opt_in);
+      break;
+    default:
+      return returned(cudaErrorInvalidValue);
   }
   return returned(cudaSuccess);
 }
@@ -211,19 +228,23 @@ cudaError_t cudaGetLastError() {
   return error;
 }
 
-#define TREESCAN_ERRORS(X)                                                                                  \
-  X(cudaSuccess, "no error")                                                                                \
-  X(cudaErrorInvalidValue, "invalid argument")                                                              \
-  X(cudaErrorMemoryAllocation, "out of memory")                                                             \
-  X(cudaErrorInvalidConfiguration, "invalid configuration argument")                                        \
-  X(cudaErrorInvalidDevice, "invalid device ordinal")                                                       \
-  X(cudaErrorIllegalAddress, "an illegal memory access was encountered")                                    \
-  X(cudaErrorMisalignedAddress, "misaligned address")                                                       \
-  X(cudaErrorLaunchFailure, "unspecified launch failure")                                                   \
-  X(cudaErrorCooperativeLaunchTooLarge, "too many blocks in cooperative launch")                            \
+#define TREESCAN_ERRORS(X)                                                       \
+  X(cudaSuccess, "no error")                                                     \
+  X(cudaErrorInvalidValue, "invalid argument")                                   \
+  X(cudaErrorMemoryAllocation, "out of memory")                                  \
+  X(cudaErrorInvalidConfiguration, "invalid configuration argument")             \
+  X(cudaErrorInvalidDevice, "invalid device ordinal")                            \
+  X(cudaErrorIllegalAddress, "an illegal memory access was encountered")         \
+  X(cudaErrorMisalignedAddress, "misaligned address")                            \
+  X(cudaErrorLaunchFailure, "unspecified launch failure")                        \
+  X(cudaErrorCooperativeLaunchTooLarge, "too many blocks in cooperative launch") \
   X(cudaErrorStreamCaptureUnsupported, "operation not permitted when stream is capturing")
-#define TREESCAN_NAME(error, text) case error: return #error;
-#define TREESCAN_TEXT(error, text) case error: return text;
+#define TREESCAN_NAME(error, text) \
+  case error:                      \
+    return #error;
+#define TREESCAN_TEXT(error, text) \
+  case error:                      \
+    return text;
 const char *cudaGetErrorName(cudaError_t error) {
   switch (error) { TREESCAN_ERRORS(TREESCAN_NAME) }
   return "unrecognised error";

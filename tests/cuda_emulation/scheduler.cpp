@@ -3,6 +3,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <stdexcept>
 
 #include "session.h"
 
@@ -92,7 +93,8 @@ void make_way(bool atomic) {
   Thread &t = *running;
   t.turn += atomic ? 64 : 1;
   const Schedule schedule = session().options.schedule;
-  if (schedule == Schedule::lockstep || (schedule == Schedule::random && draw() % 4 == 0) || t.turn > turn_limit) leave();
+  if (schedule == Schedule::lockstep || (schedule == Schedule::random && draw() % 4 == 0) || t.turn > turn_limit)
+    leave();
 }
 
 static void wait(State state) {
@@ -132,7 +134,9 @@ void end_launch() {
   std::abort();
 }
 
-void trap() { stop(Fault::trapped, [&] { return describe(in_kernel("__trap")); }); }
+void trap() {
+  stop(Fault::trapped, [&] { return describe(in_kernel("__trap")); });
+}
 
 // No thread can run: some wait for others that won't come.
 static void report_stuck() {
@@ -151,10 +155,11 @@ static void report_stuck() {
       if (absent && (t->state != waiting->state || t->mask != waiting->mask) && !missing) missing = t;
     }
     if (!missing) continue;  // a whole block at the grid barrier: another block is to blame
-    find(Fault::divergence, place(*waiting) + " is reached by " + std::to_string(together) + " of " +
-                                std::to_string(launching->block_threads) + " threads, such as " + describe(*waiting) + "; " +
-                                describe(*missing) +
-                                (missing->state == State::left ? " has left the kernel" : " waits in " + place(*missing)));
+    find(Fault::divergence,
+         place(*waiting) + " is reached by " + std::to_string(together) + " of " +
+             std::to_string(launching->block_threads) + " threads, such as " + describe(*waiting) + "; " +
+             describe(*missing) +
+             (missing->state == State::left ? " has left the kernel" : " waits in " + place(*missing)));
     return;
   }
   find(Fault::divergence, "grid_sync isn't reached by all blocks");
@@ -227,10 +232,12 @@ static uint64_t warp_operation(Thread &t, Complete &&complete) {
   Block &block = *t.block;
   const uint32_t first = t.number / 32 * 32;
   const uint32_t size = std::min(32u, launching->block_threads - first);
-  if (!(t.mask >> t.lane() & 1)) stop(Fault::divergence, [&] { return describe(t) + " isn't in the mask of " + place(t); });
+  if (!(t.mask >> t.lane() & 1))
+    stop(Fault::divergence, [&] { return describe(t) + " isn't in the mask of " + place(t); });
   if (size < 32 && t.mask >> size)
     stop(Fault::divergence, [&] {
-      return place(t) + ": the mask has lanes past the " + std::to_string(size) + " of the last warp, of " + describe(t);
+      return place(t) + ": the mask has lanes past the " + std::to_string(size) + " of the last warp, of " +
+             describe(t);
     });
   Lanes lanes;
   for (uint32_t lane = 0; lane < size; ++lane) {
@@ -290,8 +297,7 @@ uint64_t warp_shuffle(Shuffle how, unsigned mask, uint64_t bits, int argument, i
 
 void grid_barrier(const char *file, int line) {
   Thread &t = arrive("grid_sync", file, line, 0);
-  if (!launching->cooperative)
-    stop(Fault::no_grid_barrier, [&] { return place(t) + " needs a cooperative launch"; });
+  if (!launching->cooperative) stop(Fault::no_grid_barrier, [&] { return place(t) + " needs a cooperative launch"; });
   if (++launching->at_grid_barrier < launching->threads.size()) return wait(State::at_grid_barrier);
   session().races.new_era();
   launching->at_grid_barrier = 0;
@@ -375,10 +381,12 @@ static void retire(bool all) {
   if (l.cursor >= l.threads.size()) l.cursor = 0;
 }
 
-static std::vector<uint32_t> block_order(uint32_t count) {
+static std::vector<uint32_t> block_order(uint64_t blocks) {
+  if (blocks > UINT32_MAX) throw std::length_error("the emulation takes fewer than 2^32 blocks");
+  const auto count = static_cast<uint32_t>(blocks);
   std::vector<uint32_t> order(count);
   const Options &options = session().options;
-  for (uint32_t i = 0; i < count; ++i) order[i] = static_cast<uint32_t>((count - 1 - i + options.seed) % count);
+  for (uint32_t i = 0; i < count; ++i) order[i] = static_cast<uint32_t>((blocks - 1 - i + options.seed) % blocks);
   if (options.schedule == Schedule::reversed) std::reverse(order.begin(), order.end());
   if (options.schedule == Schedule::random || options.schedule == Schedule::runs)
     for (uint32_t i = count; i > 1; --i) std::swap(order[i - 1], order[draw() % i]);
@@ -420,8 +428,9 @@ cudaError_t launch(bool cooperative, const char *name, Kernel kernel, dim3 grid,
 
   std::string plain_name = name;  // LAUNCH's argument may stand in parentheses
   if (plain_name.front() == '(') plain_name = plain_name.substr(1, plain_name.size() - 2);
-  Launch l{plain_name, grid, block, shared_bytes, cooperative, body, arguments, argument_bytes, block.x * block.y * block.z,
-           block_order(grid.x * grid.y * grid.z), {}, {}};
+  Launch l{plain_name, grid, block, shared_bytes, cooperative, body, arguments, argument_bytes};
+  l.block_threads = block.x * block.y * block.z;
+  l.order = block_order(uint64_t{grid.x} * grid.y * grid.z);
   l.counters = &s.report.kernels[l.name];
   ++l.counters->launches;
   ++s.launches;

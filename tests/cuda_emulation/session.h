@@ -42,7 +42,7 @@ struct Allocation : Memory {
     if (shadowed) load_launch.resize(size / 32 + 1), store_launch.resize(size / 32 + 1);
   }
   int64_t number;
-  bool freed = false;  // and kept, so that a late access is told from a wild one
+  bool freed = false;                               // and kept, so that a late access is told from a wild one
   std::vector<uint32_t> load_launch, store_launch;  // the last launch that touched each sector
 };
 
@@ -93,10 +93,10 @@ struct Launch {
   void (*body)(const void *);
   const void *arguments;
   size_t argument_bytes;
-  uint32_t block_threads;
-  std::vector<uint32_t> order;  // of the blocks still to come, the last one first
-  std::vector<std::unique_ptr<Block>> blocks;  // resident
-  std::vector<Thread *> threads;               // theirs
+  uint32_t block_threads = 0;
+  std::vector<uint32_t> order{};                 // of the blocks still to come, the last one first
+  std::vector<std::unique_ptr<Block>> blocks{};  // resident
+  std::vector<Thread *> threads{};               // theirs
   size_t cursor = 0;
   uint64_t at_grid_barrier = 0;
   int64_t quiet = 0;  // accesses since anything last changed
@@ -141,7 +141,7 @@ template <class Text>
   end_launch();
 }
 
-void make_way(bool atomic);                // lets another thread run, if the schedule says so
+void make_way(bool atomic);                       // lets another thread run, if the schedule says so
 void close_requests(Block &block, int64_t warp);  // counts what a warp's lanes did together; -1: all warps
 
 void access(const void *address, size_t bytes, Access access, const void *site, bool aligned);

@@ -131,7 +131,8 @@ static void collect_children(bool correct) {
   }
   const DeviceArray<int> device_parent(parent), slots(size_t{threads}), degree(std::vector<int>(threads, 0));
   const DeviceArray<int> device_sums(size_t{threads}), device_expected(expected);
-  succeed(tk::collect_children(correct, device_parent, slots, degree, device_sums, device_expected), "collect_children");
+  succeed(tk::collect_children(correct, device_parent, slots, degree, device_sums, device_expected),
+          "collect_children");
   if (correct) CHECK(device_sums.values() == sums);
 }
 TEST(a_child_published_before_its_slot_is_written) {
@@ -248,7 +249,8 @@ TEST(barriers_in_divergent_code) {
   };
   expect_clean("divergent_barrier", [&] { body(tk::Divergence::none); });
   expect_fault("divergent_barrier", Fault::divergence, "has left the kernel", [&] { body(tk::Divergence::left); });
-  expect_fault("divergent_barrier", Fault::divergence, "__syncthreads at ", [&] { body(tk::Divergence::other_barrier); });
+  expect_fault("divergent_barrier", Fault::divergence, "__syncthreads at ",
+               [&] { body(tk::Divergence::other_barrier); });
   expect_clean("divergent_barrier", [&] { body(tk::Divergence::in_a_warp); });
   expect_fault("divergent_barrier", Fault::divergence, "__syncwarp at ", [&] { body(tk::Divergence::warp_mask); });
 }
@@ -303,8 +305,8 @@ TEST(dynamic_shared_memory) {
     if (bytes == 256) CHECK(y.values() == std::vector<int>(x.rbegin(), x.rend()));
   };
   expect_clean("dynamic_reverse", [&] { body(256); });
-  expect_fault("dynamic_reverse", Fault::out_of_bounds, "0 bytes past the end of the dynamic shared memory of 252 bytes",
-               [&] { body(252); });
+  expect_fault("dynamic_reverse", Fault::out_of_bounds,
+               "0 bytes past the end of the dynamic shared memory of 252 bytes", [&] { body(252); });
   const Report report = run({}, [&] {
     EQUAL(tk::allow_dynamic_shared(227 * 1024 + 1), cudaErrorInvalidValue);
     EQUAL(tk::allow_dynamic_shared(227 * 1024), cudaSuccess);

@@ -183,10 +183,10 @@ __global__ void collect_children_kernel(const int *parent, int *slots, int *degr
 }
 
 cudaError_t collect_children(bool correct, const int *parent, int *slots, int *degree, int *sums, const int *expected) {
-  return correct ? LAUNCH_COOPERATIVE(collect_children_kernel<true>, 1, threads, 0, nullptr, parent, slots, degree, sums,
-                                      expected)
-                 : LAUNCH_COOPERATIVE(collect_children_kernel<false>, 1, threads, 0, nullptr, parent, slots, degree, sums,
-                                      expected);
+  return correct ? LAUNCH_COOPERATIVE(collect_children_kernel<true>, 1, threads, 0, nullptr, parent, slots, degree,
+                                      sums, expected)
+                 : LAUNCH_COOPERATIVE(collect_children_kernel<false>, 1, threads, 0, nullptr, parent, slots, degree,
+                                      sums, expected);
 }
 
 template <bool in_shared>

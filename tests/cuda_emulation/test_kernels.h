@@ -19,11 +19,13 @@ cudaError_t histogram(bool correct, const int *x, int *counts);
 cudaError_t level_pass(bool correct, const int *parent, const int *x, int *y);
 // Neighbours' sums in two phases over the whole grid. Wrong: a block's barrier between them.
 cudaError_t grid_phases(bool correct, const int *x, int *scratch, int *y, unsigned blocks);
-// The block that is done last adds up what the others left. Wrong: no fence before its flag is set, or after it was read.
-cudaError_t last_block_sum(bool release, bool acquire, const int *x, int *partial, unsigned *done, int *sum, unsigned blocks);
+// The block that is done last adds up what the others left. Wrong: no fence before its flag is set, or after it was
+// read.
+cudaError_t last_block_sum(bool release, bool acquire, const int *x, int *partial, unsigned *done, int *sum,
+                           unsigned blocks);
 
-// All threads of a block write, and the block that is done last reads all of it. Wrong: each thread has its fence before the
-// barrier, so the one that sets the flag passed its own before the others wrote.
+// All threads of a block write, and the block that is done last reads all of it. Wrong: each thread has its fence
+// before the barrier, so the one that sets the flag passed its own before the others wrote.
 cudaError_t last_block_copy(bool correct, const int *x, int *between, unsigned *done, int *y, unsigned blocks);
 // All threads read a number, and one thread of the last warp then replaces it. Wrong: it waits for its own warp only.
 cudaError_t replace_after_reading(bool correct, int *number, int *y);
