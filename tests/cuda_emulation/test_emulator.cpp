@@ -145,12 +145,34 @@ static void warp_exchange(bool correct) {
   const DeviceArray<int> device_x(x), y(size_t{threads});
   succeed(tk::warp_exchange(correct, device_x, y), "warp_exchange");
   if (!correct) return;
-  const std::vector<int> values = y.values();
-  for (size_t i = 0; i < threads; ++i) EQUAL(values[i], x[i ^ 31]);
+  std::vector<int> expected(threads);
+  for (size_t i = 0; i < threads; ++i) expected[i] = x[i ^ 31];
+  CHECK(y.values() == expected);
 }
 TEST(a_shuffle_orders_nothing) {
   expect_clean("warp_exchange", [] { warp_exchange(true); });
   expect_fault("warp_exchange", Fault::race, "a shared array", [] { warp_exchange(false); });
+}
+
+TEST(half_warps_meet_by_themselves) {
+  expect_clean("half_warps", [] {
+    const std::vector<int> x = numbers(threads, 100);
+    const DeviceArray<int> device_x(x), y(size_t{threads});
+    succeed(tk::half_warps(device_x, y), "half_warps");
+    std::vector<int> expected(threads);
+    for (size_t i = 0; i < threads; ++i) expected[i] = x[i ^ 15] + x[i ^ 1];
+    CHECK(y.values() == expected);
+  });
+}
+
+static void locked_sum(bool correct) {
+  const DeviceArray<int> lock(std::vector<int>{0}), total(std::vector<int>{0});
+  succeed(tk::locked_sum(correct, lock, total, 4), "locked_sum");
+  if (correct) EQUAL(total.values()[0], 8);
+}
+TEST(a_lock_given_back_without_a_fence) {
+  expect_clean("locked_sum", [] { locked_sum(true); });
+  expect_fault("locked_sum", Fault::race, "allocation #2", [] { locked_sum(false); });
 }
 
 TEST(scans_by_shuffles) {

@@ -189,6 +189,23 @@ cudaError_t collect_children(bool correct, const int *parent, int *slots, int *d
                                       sums, expected);
 }
 
+template <bool correct>
+__global__ void locked_sum_kernel(int *lock, int *sum) {
+  if (threadIdx.x % 32 == 0) {
+    while (atomicCAS(lock, 0, 1) != 0) {
+    }
+    __threadfence();
+    *sum += 1;
+    if (correct) __threadfence();
+    atomicExch(lock, 0);
+  }
+}
+
+cudaError_t locked_sum(bool correct, int *lock, int *sum, unsigned blocks) {
+  return correct ? LAUNCH_COOPERATIVE(locked_sum_kernel<true>, blocks, threads, 0, nullptr, lock, sum)
+                 : LAUNCH_COOPERATIVE(locked_sum_kernel<false>, blocks, threads, 0, nullptr, lock, sum);
+}
+
 template <bool in_shared>
 __global__ void child_slots_kernel(int room, const int *parent, int *slots, int *degree) {
   SHARED(int, shared_slots, threads * 4);
@@ -219,6 +236,17 @@ cudaError_t warp_exchange(bool correct, const int *x, int *y) {
   return correct ? LAUNCH(warp_exchange_kernel<true>, 1, threads, 0, nullptr, x, y)
                  : LAUNCH(warp_exchange_kernel<false>, 1, threads, 0, nullptr, x, y);
 }
+
+__global__ void half_warps_kernel(const int *x, int *y) {
+  SHARED(int, row, threads);
+  const unsigned i = threadIdx.x;
+  const unsigned mask = i % 32 < 16 ? 0xffffu : 0xffff0000u;
+  row[i] = x[i];
+  __syncwarp(mask);
+  y[i] = row[i ^ 15u] + __shfl_xor_sync(mask, row[i], 1);
+}
+
+cudaError_t half_warps(const int *x, int *y) { return LAUNCH(half_warps_kernel, 1, threads, 0, nullptr, x, y); }
 
 __device__ __forceinline__ int warp_inclusive_sum(int value) {
   const int lane = static_cast<int>(threadIdx.x) % warpSize;

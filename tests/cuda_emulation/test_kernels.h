@@ -36,8 +36,13 @@ cudaError_t collect_children(bool correct, const int *parent, int *slots, int *d
 // The same children in a list of `room` slots for each parent, in shared memory or global memory.
 cudaError_t child_slots(bool in_shared, int room, const int *parent, int *slots, int *degree);
 
+// The warps of all blocks add to a sum, one at a time behind a lock. Wrong: no fence before the lock is given back.
+cudaError_t locked_sum(bool correct, int *lock, int *sum, unsigned blocks);
+
 // Lanes exchange numbers by shared memory. Wrong: a shuffle, which orders nothing, in place of __syncwarp.
 cudaError_t warp_exchange(bool correct, const int *x, int *y);
+// The halves of a warp meet by themselves, each with its own mask.
+cudaError_t half_warps(const int *x, int *y);
 // Inclusive sums of 128 numbers by shuffles, one barrier between the two levels.
 cudaError_t block_scan(const int *x, int *y);
 // Sums all shared numbers, of which the last was set only if `correct`.
