@@ -18,8 +18,8 @@ __global__ void second(int *x,
 """
 
 found = dict(mutate.mutants(SOURCE))
-assert list(found) == ["first __syncthreads_or 1", "first atomicAdd 1", "first __syncthreads 1", "first __syncthreads 2",
-                       "second grid_sync 1", "second grid_sync 1 by a block's"], list(found)
+assert list(found) == ["first __syncthreads_or 1", "first atomicAdd 1", "first __syncthreads 1",
+                       "first __syncthreads 2", "second grid_sync 1", "second grid_sync 1 by a block's"], list(found)
 assert "if ((x[0] > (1))) atomicAdd(&x[f(2)], 1);" in found["first __syncthreads_or 1"]
 assert "plain::atomicAdd(&x[f(2)], 1);\n  __syncthreads();\n  __syncthreads();" in found["first atomicAdd 1"]
 assert "1);\n  __syncthreads();\n  (void)0;" in found["first __syncthreads 2"]
