@@ -13,6 +13,7 @@ NATIVE := CMakeLists.txt pyproject.toml $(wildcard cmake/* python/* cpp/src/* cp
 export OMP_WAIT_POLICY := PASSIVE
 
 .PHONY: demo test pytest sanitize bench build clean
+.PHONY: cuda-emulation cuda-check
 .PHONY: grootv-test grootv-demo grootl-test grootl-demo
 
 demo: build
@@ -29,6 +30,28 @@ sanitize: $(VENV)/tools
 	    -DTREESCAN_BUILD_TESTS=ON -DTREESCAN_SANITIZE=ON > build/sanitize.log || (cat build/sanitize.log; exit 1)
 	@PATH="$(abspath $(BIN)):$$PATH" cmake --build build/sanitize
 	PATH="$(abspath $(BIN)):$$PATH" ctest --test-dir build/sanitize --output-on-failure
+
+# Kernels on the emulated device: every access checked, and again under the sanitizers. tests/cuda_emulation/README.md
+EMULATION := tests/cuda_emulation
+EMULATION_TESTS = for kind in checked sanitized; do \
+	    PATH="$(abspath $(BIN)):$$PATH" ctest --test-dir build/cuda-emulation/$$kind --output-on-failure || exit 1; done
+
+cuda-emulation: build/cuda-emulation/checked/ready build/cuda-emulation/sanitized/ready
+	@$(EMULATION_TESTS)
+
+# The long form: ten seeds, then every barrier, fence and atomic deleted in turn, and nvcc for every architecture.
+cuda-check: build/cuda-emulation/checked/ready build/cuda-emulation/sanitized/ready
+	@export TREESCAN_EMULATION_LONG=1; $(EMULATION_TESTS)
+	$(PYTHON) $(EMULATION)/mutate.py build/cuda-emulation/checked test_emulator $(EMULATION)/test_kernels.cu \
+	    $(EMULATION)/redundant.txt
+	$(PYTHON) $(EMULATION)/nvcc_gate.py $(EMULATION)/budget.json $(EMULATION)/test_kernels.cu -I cuda -I $(EMULATION)
+
+build/cuda-emulation/%/ready: $(VENV)/tools $(wildcard $(EMULATION)/*.* cuda/* cpp/src/*.h tests/c/testing.h)
+	@mkdir -p $(@D)
+	@PATH="$(abspath $(BIN)):$$PATH" cmake -S $(EMULATION) -B $(@D) -G Ninja \
+	    -DEMULATION_SANITIZE=$(if $(filter sanitized,$*),ON,OFF) > $(@D).log || (cat $(@D).log; exit 1)
+	@PATH="$(abspath $(BIN)):$$PATH" cmake --build $(@D)
+	@touch $@
 
 # Against the installed library: what is measured is what Python loads.
 bench: build
