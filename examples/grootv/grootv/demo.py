@@ -2,9 +2,9 @@
 
     python -m grootv.demo [--data FOLDER] [--output FOLDER] [--full]
 
-Fashion-MNIST's clothes are classified, then found and segmented on photographs, starting from the classifier's backbone;
-and labels are propagated without training. OUTPUT/grootv/results.json gets the figures, OUTPUT/grootv.md is written from
-them, and pictures are drawn beside.
+Fashion-MNIST's clothes are classified, and found and segmented on photographs, each from random weights; and labels are
+propagated without training. OUTPUT/grootv/results.json gets the figures, OUTPUT/grootv.md is written from them, and
+pictures are drawn beside.
 """
 
 from __future__ import annotations
@@ -101,17 +101,16 @@ def write_data(folder: Path, plan: Plan, source: Path | None) -> None:
 def configuration(task: str, row: str, seed: int, plan: Plan, folder: Path):
     """One run's, as a YAML file would have it."""
     runs = folder / "runs"
-    classifier = dict(backbone_checkpoint=str(runs / f"classification-{row}-{seed}" / "checkpoint.pt"))
     own = {
         "classification": dict(
             epochs=plan.epochs, batch_size=64, optimizer=dict(lr=2e-3), picture_size=32,
             augmentation=dict(auto_augment=None, scale=[0.7, 1.0], color_jitter=0.0, random_erasing=0.0, mixup=0.0,
                               cutmix=0.0, crop_pct=1.0)),
-        "detection": classifier | dict(
+        "detection": dict(
             iterations=plan.detection, batch_size=4, optimizer=dict(lr=3e-3), classes=len(DENSE_CLASSES), shortest=[64], longest=64,
             anchor_scale=4, pyramid=plan.heads, hidden=4 * plan.heads,
             rcnn=dict(rpn_post_nms_top_n_train=100, rpn_post_nms_top_n_test=50, box_batch_size_per_image=32)),
-        "segmentation": classifier | dict(
+        "segmentation": dict(
             iterations=plan.segmentation, batch_size=8, optimizer=dict(lr=5e-3), classes=1 + len(DENSE_CLASSES), shortest=64,
             longest=64, crop=64, factors=[0.8, 1.25], hidden=plan.heads, auxiliary=plan.heads // 2),
     }[task]
@@ -125,10 +124,12 @@ def configuration(task: str, row: str, seed: int, plan: Plan, folder: Path):
 
 
 def run(row: str, seed: int, plan: Plan, tasks: Sequence[str], folder: Path) -> list[dict]:
-    """The classifier of one row and seed, and detection and segmentation from its backbone; in a process of its own."""
+    """All tasks of one row and seed; in a process of its own."""
     torch.set_num_threads(1)
     finished = []
-    for task in tasks if row in DENSE_ROWS else tasks[:1]:
+    for task in tasks:
+        if task != "classification" and row not in DENSE_ROWS:
+            continue
         config = configuration(task, row, seed, plan, folder)
         started = perf_counter()
         with open(folder / f"{task}-{row}-{seed}.txt", "w") as said, redirect_stdout(said), redirect_stderr(said):
@@ -206,7 +207,9 @@ def draw(plan: Plan, tasks: Sequence[str], folder: Path, output: Path) -> None:
     path = sorted((folder / "detection" / "val2017").iterdir())[1]
     image = pil_to_tensor(Image.open(path))
     picture = image.float() / 255
-    for task in tasks[1:]:
+    for task in tasks:
+        if task == "classification":
+            continue
         config = configuration(task, "tree", 0, plan, folder)
         config.checkpoint = str(Path(config.output) / "checkpoint.pt")
         network = task_class(task)(config).model().eval()
@@ -268,12 +271,12 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--jobs", type=int, default=cores(), help="runs at a time, one thread each (default %(default)s)")
     parser.add_argument("--write-again", action="store_true", help="only write the page again from OUTPUT/grootv/results.json")
     parser.add_argument("--tasks", nargs="*", default=TASKS, metavar="TASK", help=f"what to train, of {', '.join(TASKS)} (default "
-                        "all of them); detection and segmentation start from classification and bring it along")
+                        "all of them)")
     parser.add_argument("--note", default="", help="a sentence for the page")
     options = parser.parse_args(arguments)
     if not set(options.tasks) <= set(TASKS):
         parser.error(f"--tasks must be of {', '.join(TASKS)}, got {' '.join(options.tasks)}")
-    tasks = [task for task in TASKS if task in options.tasks or task == TASKS[0] and options.tasks]
+    tasks = [task for task in TASKS if task in options.tasks]
     plan = FULL if options.full else QUICK
     if options.seeds is not None:
         plan = replace(plan, seeds=options.seeds)

@@ -104,7 +104,7 @@ def test_command_line(clothes, tmp_path, monkeypatch):
     monkeypatch.setattr(demo.propagation, "study", lambda *arguments, **options: figures["propagation"])
     demo.main(["--data", str(clothes), "--output", str(tmp_path), "--seeds", "2", "--jobs", "1", "--tasks", "segmentation",
                "--note", "A test."])
-    assert asked == [(replace(PLAN, seeds=2), ["classification", "segmentation"], 1)]
+    assert asked == [(replace(PLAN, seeds=2), ["segmentation"], 1)]
     page = (tmp_path / "grootv.md").read_text(encoding="utf-8")
     assert "A test." in page and "    python -m grootv.demo --seeds 2 --tasks segmentation\n" in page
     (tmp_path / "grootv.md").unlink()
