@@ -80,7 +80,7 @@ class Plan:
 
 
 QUICK = Plan(dict(channels=16, depths=[1, 2, 2, 1]), seeds=3, pictures=4000, epochs=3, composites=1000, detection=300,
-             segmentation=200, heads=32, evaluated=100, propagated=300)
+             segmentation=400, heads=32, evaluated=100, propagated=300)
 FULL = Plan(dict(channels=32, depths=[2, 2, 4, 2]), seeds=5, pictures=60000, epochs=20, composites=8000, detection=12000,
             segmentation=8000, heads=128, evaluated=1000, propagated=1000)
 
