@@ -82,7 +82,7 @@ _NORMS = {torch.ops.aten.native_layer_norm: lambda x_shape, *_, **__: 2 * 5 * pr
 def count_macs(model: nn.Module, size: int | tuple[int, int] = 224) -> dict[str, int]:
     """Multiply-adds of a picture's forward pass, by operator, and their "total". Nothing is computed for it.
 
-    The model takes pictures (1, 3, H, W), or of as many channels as its `in_chans` says.
+    The model takes pictures (B, 3, H, W), or of as many channels as its `in_chans` says.
 
     Products and convolutions count their multiply-adds, scans and trees those of `scan_macs` and `edge_weight_macs`,
     norms what fvcore counts; elementwise operations don't count.
