@@ -3,7 +3,7 @@
 //
 // From CUDA by its own names: __global__, __device__, __forceinline__, __launch_bounds__; threadIdx, blockIdx,
 // blockDim, gridDim, warpSize; __syncthreads and its _or, _and, _count; __syncwarp, __shfl_sync and its _up, _down,
-// _xor, __any_sync, __all_sync, __ballot_sync; __threadfence, __trap; atomicAdd, Min, Max, Exch, CAS, Or, And on 32-
+// _xor, __any_sync, __all_sync, __ballot_sync; __threadfence and its _system, __trap; atomicAdd, Min, Max, Exch, CAS, Or, And on 32-
 // and 64-bit integers; __popc, __clz, __ffs and their ll forms; __float_as_uint and its like; min, max; float2 to
 // uint4; and the runtime calls for streams, memory, errors and attributes. Whatever else a kernel needs of CUDA is
 // added to the emulation first. Block-wide scans and sorts are kernel code, not CUB's.

@@ -2,15 +2,12 @@
 #include <algorithm>
 #include <cstdio>
 
-#include "cpu/edge_weights.h"
+#include "backend.h"
 #include "cpu/instruction_set.h"
-#include "cpu/scan.h"
-#include "cpu/selective_scan.h"
-#include "cpu/spanning_tree.h"
-#include "cpu/tree_order.h"
 #include "graph.h"
 #include "parallel.h"
 #include "validate.h"
+#include "workspace.h"
 
 namespace treescan {
 namespace {
@@ -63,10 +60,8 @@ void check_tree_output(const treescan_tree_output *tree, int64_t batch, int64_t 
 
 // x and everything of its shape, and the tree under it.
 void check_scan(int32_t direction, const treescan_tensor *parent, const treescan_tensor *order,
-                const treescan_tensor *x, std::initializer_list<std::pair<const treescan_tensor *, const char *>> alike,
-                const void *stream) {
+                const treescan_tensor *x, std::initializer_list<NamedTensor> alike) {
   check_choice(direction, "direction", TREESCAN_BOTH);
-  check_stream(stream);
   check_tensor(x, "x");
   if (x->ndim != 3 && x->ndim != 4)
     fail(TREESCAN_INVALID_ARGUMENT, "x: expected 3 dimensions (B, C, V) or 4 (B, C, H, W), got ", x->ndim);
@@ -92,11 +87,11 @@ void check_scan(int32_t direction, const treescan_tensor *parent, const treescan
 
 // All arguments of a selective scan but its outputs.
 void check_selective_scan(int32_t direction, const treescan_tensor *parent, const treescan_tensor *order,
-                          const treescan_selective_inputs *inputs, const void *stream) {
+                          const treescan_selective_inputs *inputs) {
   require(inputs, "inputs");
   const treescan_tensor *const u = inputs->u;
   check_tensor(u, "inputs->u", floating_dtypes, {any, any, any});
-  check_scan(direction, parent, order, u, {{inputs->delta, "inputs->delta"}}, stream);
+  check_scan(direction, parent, order, u, {{inputs->delta, "inputs->delta"}});
   if (inputs->z) check_tensor(inputs->z, "inputs->z", {u->dtype}, {u->sizes[0], u->sizes[1], u->sizes[2]});
   const int32_t computed = u->dtype == TREESCAN_FLOAT64 ? TREESCAN_FLOAT64 : TREESCAN_FLOAT32;
   check_tensor(inputs->A, "inputs->A", {computed}, {u->sizes[1], any});
@@ -104,7 +99,7 @@ void check_selective_scan(int32_t direction, const treescan_tensor *parent, cons
   if (states < 1 || states > INT32_MAX)
     fail(TREESCAN_INVALID_ARGUMENT, "inputs->A: expected 1 to ", INT32_MAX, " states, got ", states);
   int64_t groups = -1;
-  const std::pair<const treescan_tensor *, const char *> factors[] = {{inputs->B, "inputs->B"}, {inputs->C, "inputs->C"}};
+  const NamedTensor factors[] = {{inputs->B, "inputs->B"}, {inputs->C, "inputs->C"}};
   for (const auto &[factor, name] : factors) {
     check_tensor(factor, name);
     if (factor->ndim == 2) {
@@ -118,6 +113,11 @@ void check_selective_scan(int32_t direction, const treescan_tensor *parent, cons
   }
   if (inputs->D) check_tensor(inputs->D, "inputs->D", {computed}, {u->sizes[1]});
   if (inputs->delta_bias) check_tensor(inputs->delta_bias, "inputs->delta_bias", {computed}, {u->sizes[1]});
+}
+
+// The list of edges of a graph that has one.
+const treescan_tensor *edge_list(const treescan_graph *graph) {
+  return graph->kind == TREESCAN_EDGES ? graph->edge_index : nullptr;
 }
 
 // The state or its gradient.
@@ -150,12 +150,18 @@ extern "C" {
 
 int32_t treescan_version(void) { return TREESCAN_VERSION; }
 
+#if !defined(TREESCAN_WITH_CUDA)
+static constexpr char cuda_architectures[] = "";
+#else
+static constexpr char cuda_architectures[] = ", cuda (" TREESCAN_WITH_CUDA ")";
+#endif
+
 const char *treescan_build_info(void) {
   static const struct Text {
     char text[160];
     Text() {
-      std::snprintf(text, sizeof text, "treescan %d.%d.%d; backends: cpu; instruction sets:%s%s%s", TREESCAN_VERSION_MAJOR,
-                    TREESCAN_VERSION_MINOR, TREESCAN_VERSION_PATCH, " baseline",
+      std::snprintf(text, sizeof text, "treescan %d.%d.%d; backends: cpu%s; instruction sets:%s%s%s", TREESCAN_VERSION_MAJOR,
+                    TREESCAN_VERSION_MINOR, TREESCAN_VERSION_PATCH, cuda_architectures, " baseline",
                     has_instruction_set(InstructionSet::avx2) ? " avx2" : "",
                     has_instruction_set(InstructionSet::avx512) ? " avx512" : "");
     }
@@ -183,6 +189,30 @@ treescan_status treescan_set_instruction_set(const char *name) {
 
 const char *treescan_get_instruction_set(void) { return instruction_set_name(instruction_set()); }
 
+treescan_status treescan_synchronize(int32_t device, int32_t device_index, void *stream) {
+  return guard([&] { backend_of(device, "device").synchronize(device_index, stream); });
+}
+
+treescan_status treescan_set_cuda_trees(const char *team) {
+  return guard([&] {
+    require(team, "team");
+    backend_of(TREESCAN_CUDA, "treescan_set_cuda_trees");
+#if defined(TREESCAN_WITH_CUDA)
+    cuda::set_tree_team(team);
+#endif
+  });
+}
+
+treescan_status treescan_set_cuda_scans(const char *strategy) {
+  return guard([&] {
+    require(strategy, "strategy");
+    backend_of(TREESCAN_CUDA, "treescan_set_cuda_scans");
+#if defined(TREESCAN_WITH_CUDA)
+    cuda::set_scan_strategy(strategy);
+#endif
+  });
+}
+
 treescan_status treescan_graph_num_vertices(const treescan_graph *graph, int64_t *num_vertices) {
   return guard([&] {
     require(num_vertices, "num_vertices");
@@ -208,6 +238,8 @@ treescan_status treescan_graph_edges(const treescan_graph *graph, const treescan
       check_tensor(edges, "edges", {TREESCAN_INT32}, {count, 2});
     }
     check_writable(edges, "edges");
+    check_in_cpu_memory(edges, "edges");
+    if (const treescan_tensor *const list = edge_list(graph)) check_in_cpu_memory(list, "graph->edge_index");
     const Block block = allocate(count * static_cast<int64_t>(sizeof(Ends)));
     Ends *const ends = static_cast<Ends *>(block.get());
     const int64_t *const strides = edges->strides + (per_item ? 1 : 0);
@@ -228,7 +260,6 @@ treescan_status treescan_edge_weights(const treescan_graph *graph, const treesca
   return guard([&] {
     const Graph resolved = resolve_graph(graph);
     check_choice(metric, "metric", TREESCAN_L1);
-    check_stream(stream);
     check_tensor(features, "features");
     if (features->ndim == 4) {
       if (resolved.kind != TREESCAN_GRID)
@@ -242,7 +273,9 @@ treescan_status treescan_edge_weights(const treescan_graph *graph, const treesca
     check_graph_batch(resolved, features->sizes[0]);
     check_tensor(cost, "cost", {TREESCAN_FLOAT32}, {features->sizes[0], resolved.num_edges});
     check_writable(cost, "cost");
-    edge_weights(resolved, *features, metric, exponential != 0, *cost, workspace);
+    const Backend &backend = select_backend(
+        {{features, "features"}, {cost, "cost"}, {edge_list(graph), "graph->edge_index"}}, stream);
+    backend.edge_weights(resolved, *features, metric, exponential != 0, *cost, workspace, stream);
   });
 }
 
@@ -250,7 +283,6 @@ static void build_spanning_tree(const treescan_graph *graph, const treescan_tens
                                 const treescan_tensor *root, const treescan_tensor *segments,
                                 const treescan_tree_output *tree, treescan_workspace *workspace, void *stream) {
   const Graph resolved = resolve_graph(graph);
-  check_stream(stream);
   check_tensor(cost, "cost", {TREESCAN_FLOAT32}, {any, resolved.num_edges});
   const int64_t batch = cost->sizes[0];
   check_graph_batch(resolved, batch);
@@ -260,7 +292,16 @@ static void build_spanning_tree(const treescan_graph *graph, const treescan_tens
     check_batch(segments->sizes[0], batch, "segments");
   }
   check_tree_output(tree, batch, resolved.num_vertices);
-  spanning_tree(resolved, *cost, order, *root, segments, *tree, workspace);
+  const Backend &backend = select_backend({{cost, "cost"},
+                                           {edge_list(graph), "graph->edge_index"},
+                                           {root, "root"},
+                                           {segments, "segments"},
+                                           {tree->parent, "tree->parent"},
+                                           {tree->order, "tree->order"},
+                                           {tree->depth, "tree->depth"},
+                                           {tree->edge, "tree->edge"}},
+                                          stream);
+  backend.spanning_tree(resolved, *cost, order, *root, segments, *tree, workspace, stream);
 }
 
 treescan_status treescan_minimum_spanning_tree(const treescan_graph *graph, const treescan_tensor *cost,
@@ -285,19 +326,24 @@ treescan_status treescan_tree_from_edges(const treescan_tensor *edges, const tre
                                          int32_t sibling_order, const treescan_tree_output *tree,
                                          treescan_workspace *workspace, void *stream) {
   return guard([&] {
-    check_stream(stream);
     check_choice(sibling_order, "sibling_order", TREESCAN_BY_EDGE);
     check_tensor(edges, "edges", {TREESCAN_INT32, TREESCAN_INT64}, {any, any, 2});
     if (edges->sizes[1] >= INT32_MAX)
       fail(TREESCAN_TOO_LARGE, "edges: expected fewer than ", INT32_MAX, " edges, got ", edges->sizes[1]);
     check_root(root, edges->sizes[0]);
     check_tree_output(tree, edges->sizes[0], edges->sizes[1] + 1);
-    tree_from_edges(*edges, *root, sibling_order, *tree, workspace);
+    const Backend &backend = select_backend({{edges, "edges"},
+                                             {root, "root"},
+                                             {tree->parent, "tree->parent"},
+                                             {tree->order, "tree->order"},
+                                             {tree->depth, "tree->depth"},
+                                             {tree->edge, "tree->edge"}},
+                                            stream);
+    backend.tree_from_edges(*edges, *root, sibling_order, *tree, workspace, stream);
   });
 }
 
-static void check_parents(const treescan_tensor *parent, const treescan_tree_output *tree, const void *stream) {
-  check_stream(stream);
+static void check_parents(const treescan_tensor *parent, const treescan_tree_output *tree) {
   check_tensor(parent, "parent", {TREESCAN_INT32}, {any, any});
   if (parent->sizes[1] == 0) fail(TREESCAN_INVALID_ARGUMENT, "parent: expected at least one vertex, got none");
   check_tree_output(tree, parent->sizes[0], parent->sizes[1]);
@@ -308,17 +354,28 @@ treescan_status treescan_tree_from_parents(const treescan_tensor *parent, const 
                                            const treescan_tree_output *tree, treescan_workspace *workspace,
                                            void *stream) {
   return guard([&] {
-    check_parents(parent, tree, stream);
+    check_parents(parent, tree);
     if (root) check_root(root, parent->sizes[0]);
-    tree_from_parents(*parent, root, *tree, workspace);
+    const Backend &backend = select_backend({{parent, "parent"},
+                                             {root, "root"},
+                                             {tree->parent, "tree->parent"},
+                                             {tree->order, "tree->order"},
+                                             {tree->depth, "tree->depth"}},
+                                            stream);
+    backend.tree_from_parents(*parent, root, *tree, workspace, stream);
   });
 }
 
 treescan_status treescan_forest_from_parents(const treescan_tensor *parent, const treescan_tree_output *tree,
                                              treescan_workspace *workspace, void *stream) {
   return guard([&] {
-    check_parents(parent, tree, stream);
-    forest_from_parents(*parent, *tree, workspace);
+    check_parents(parent, tree);
+    const Backend &backend = select_backend({{parent, "parent"},
+                                             {tree->parent, "tree->parent"},
+                                             {tree->order, "tree->order"},
+                                             {tree->depth, "tree->depth"}},
+                                            stream);
+    backend.forest_from_parents(*parent, *tree, workspace, stream);
   });
 }
 
@@ -326,9 +383,11 @@ treescan_status treescan_scan(int32_t direction, const treescan_tensor *parent, 
                               const treescan_tensor *x, const treescan_tensor *weights, const treescan_tensor *y,
                               treescan_workspace *workspace, void *stream) {
   return guard([&] {
-    check_scan(direction, parent, order, x, {{weights, "weights"}, {y, "y"}}, stream);
+    check_scan(direction, parent, order, x, {{weights, "weights"}, {y, "y"}});
     check_writable(y, "y");
-    scan(direction, *parent, *order, *x, *weights, *y, workspace);
+    const Backend &backend = select_backend(
+        {{x, "x"}, {weights, "weights"}, {y, "y"}, {parent, "parent"}, {order, "order"}}, stream);
+    backend.scan(direction, *parent, *order, *x, *weights, *y, workspace, stream);
   });
 }
 
@@ -339,11 +398,18 @@ treescan_status treescan_scan_backward(int32_t direction, const treescan_tensor 
                                        void *stream) {
   return guard([&] {
     check_scan(direction, parent, order, x,
-               {{weights, "weights"}, {grad_y, "grad_y"}, {grad_x, "grad_x"}, {grad_weights, "grad_weights"}},
-               stream);
+               {{weights, "weights"}, {grad_y, "grad_y"}, {grad_x, "grad_x"}, {grad_weights, "grad_weights"}});
     check_writable(grad_x, "grad_x");
     check_writable(grad_weights, "grad_weights");
-    scan_backward(direction, *parent, *order, *x, *weights, *grad_y, *grad_x, *grad_weights, workspace);
+    const Backend &backend = select_backend({{x, "x"},
+                                             {weights, "weights"},
+                                             {grad_y, "grad_y"},
+                                             {grad_x, "grad_x"},
+                                             {grad_weights, "grad_weights"},
+                                             {parent, "parent"},
+                                             {order, "order"}},
+                                            stream);
+    backend.scan_backward(direction, *parent, *order, *x, *weights, *grad_y, *grad_x, *grad_weights, workspace, stream);
   });
 }
 
@@ -351,13 +417,26 @@ treescan_status treescan_selective_scan(int32_t direction, const treescan_tensor
                                         const treescan_selective_inputs *inputs, const treescan_tensor *y,
                                         const treescan_tensor *last_state, treescan_workspace *workspace, void *stream) {
   return guard([&] {
-    check_selective_scan(direction, parent, order, inputs, stream);
+    check_selective_scan(direction, parent, order, inputs);
     check_gradient(inputs->u, y, "y");
     if (last_state) {
       check_last_state(*inputs, last_state, "last_state");
       check_writable(last_state, "last_state");
     }
-    selective_scan(direction, *parent, *order, *inputs, *y, last_state, workspace);
+    const Backend &backend = select_backend({{inputs->u, "inputs->u"},
+                                             {inputs->delta, "inputs->delta"},
+                                             {inputs->A, "inputs->A"},
+                                             {inputs->B, "inputs->B"},
+                                             {inputs->C, "inputs->C"},
+                                             {inputs->D, "inputs->D"},
+                                             {inputs->z, "inputs->z"},
+                                             {inputs->delta_bias, "inputs->delta_bias"},
+                                             {parent, "parent"},
+                                             {order, "order"},
+                                             {y, "y"},
+                                             {last_state, "last_state"}},
+                                            stream);
+    backend.selective_scan(direction, *parent, *order, *inputs, *y, last_state, workspace, stream);
   });
 }
 
@@ -367,7 +446,7 @@ treescan_status treescan_selective_scan_backward(int32_t direction, const treesc
                                                  const treescan_selective_gradients *gradients,
                                                  treescan_workspace *workspace, void *stream) {
   return guard([&] {
-    check_selective_scan(direction, parent, order, inputs, stream);
+    check_selective_scan(direction, parent, order, inputs);
     check_tensor(grad_y, "grad_y", {inputs->u->dtype}, {inputs->u->sizes[0], inputs->u->sizes[1], inputs->u->sizes[2]});
     if (grad_last_state) check_last_state(*inputs, grad_last_state, "grad_last_state");
     require(gradients, "gradients");
@@ -379,7 +458,29 @@ treescan_status treescan_selective_scan_backward(int32_t direction, const treesc
     check_gradient(inputs->D, gradients->D, "gradients->D");
     check_gradient(inputs->z, gradients->z, "gradients->z");
     check_gradient(inputs->delta_bias, gradients->delta_bias, "gradients->delta_bias");
-    selective_scan_backward(direction, *parent, *order, *inputs, *grad_y, grad_last_state, *gradients, workspace);
+    const Backend &backend = select_backend({{inputs->u, "inputs->u"},
+                                             {inputs->delta, "inputs->delta"},
+                                             {inputs->A, "inputs->A"},
+                                             {inputs->B, "inputs->B"},
+                                             {inputs->C, "inputs->C"},
+                                             {inputs->D, "inputs->D"},
+                                             {inputs->z, "inputs->z"},
+                                             {inputs->delta_bias, "inputs->delta_bias"},
+                                             {parent, "parent"},
+                                             {order, "order"},
+                                             {grad_y, "grad_y"},
+                                             {grad_last_state, "grad_last_state"},
+                                             {gradients->u, "gradients->u"},
+                                             {gradients->delta, "gradients->delta"},
+                                             {gradients->A, "gradients->A"},
+                                             {gradients->B, "gradients->B"},
+                                             {gradients->C, "gradients->C"},
+                                             {gradients->D, "gradients->D"},
+                                             {gradients->z, "gradients->z"},
+                                             {gradients->delta_bias, "gradients->delta_bias"}},
+                                            stream);
+    backend.selective_scan_backward(direction, *parent, *order, *inputs, *grad_y, grad_last_state, *gradients, workspace,
+                                    stream);
   });
 }
 

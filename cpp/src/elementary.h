@@ -3,34 +3,31 @@
 #pragma once
 
 #include <cstdint>
-#include <cstring>
-#include <limits>
+
+#include "formula.h"
+#include "half.h"
 
 namespace treescan {
 
-inline double power_of_two(int exponent) {  // exponent in [-1022, 1023]
-  const uint64_t bits = static_cast<uint64_t>(exponent + 1023) << 52;
-  double value;
-  std::memcpy(&value, &bits, sizeof value);
-  return value;
+TREESCAN_FORMULA double power_of_two(int exponent) {  // exponent in [-1022, 1023]
+  return cast_bits<double>(static_cast<uint64_t>(exponent + 1023) << 52);
 }
 
 // log x = k log 2 + log m with m in [sqrt(1/2), sqrt(2)), and log m = 2 artanh(s), s = (m-1)/(m+1), by its series.
-inline double elementary_log(double x) {
-  if (x != x || x < 0) return std::numeric_limits<double>::quiet_NaN();
-  if (x == 0) return -std::numeric_limits<double>::infinity();
-  if (x == std::numeric_limits<double>::infinity()) return x;
+TREESCAN_FORMULA double elementary_log(double x) {
+  const double infinity = cast_bits<double>(uint64_t{0x7ff0000000000000u});
+  if (x != x || x < 0) return cast_bits<double>(uint64_t{0x7ff8000000000000u});
+  if (x == 0) return -infinity;
+  if (x == infinity) return x;
   int exponent = 0;
   if (x < 0x1p-1022) {
     x *= 0x1p54;
     exponent = -54;
   }
-  uint64_t bits;
-  std::memcpy(&bits, &x, sizeof bits);
+  uint64_t bits = cast_bits<uint64_t>(x);
   exponent += static_cast<int>(bits >> 52) - 1023;
   bits = (bits & 0x000fffffffffffffu) | 0x3ff0000000000000u;
-  double m;
-  std::memcpy(&m, &bits, sizeof m);
+  double m = cast_bits<double>(bits);
   if (m > 1.4142135623730951) {
     m *= 0.5;
     ++exponent;
@@ -45,9 +42,9 @@ inline double elementary_log(double x) {
 }
 
 // exp x = 2^k exp r with |r| <= log(2)/2, and exp r by its series.
-inline double elementary_exp(double x) {
+TREESCAN_FORMULA double elementary_exp(double x) {
   if (x != x) return x;
-  if (x > 709.782712893384) return std::numeric_limits<double>::infinity();
+  if (x > 709.782712893384) return cast_bits<double>(uint64_t{0x7ff0000000000000u});
   if (x < -745.2) return 0;
   constexpr double log2_high = 0x1.62e42fee00000p-1, log2_low = 0x1.a39ef35793c76p-33;
   const double scaled = x * 1.4426950408889634;

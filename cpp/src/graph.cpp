@@ -3,21 +3,11 @@
 #include <algorithm>
 
 #include "validate.h"
+#include "value_faults.h"
 
 namespace treescan {
 
 namespace {
-
-// Edges of a token graph that start before vertex i, where vertices from `open` on link to `window` vertices ahead and
-// those before to one; the last vertices have fewer ahead of them.
-int64_t token_edges_before(int64_t i, int64_t length, int64_t window, int64_t open) {
-  if (i <= open) return i;
-  const int64_t full_until = std::max(open, length - window);  // vertices before have the whole window ahead
-  if (i <= full_until) return open + (i - open) * window;
-  const int64_t first = length - full_until, last = length - i + 1;  // edges of full_until ... of i-1: length-1-v each
-  const int64_t count = i - full_until;
-  return open + (full_until - open) * window + (first - 1 + last - 1) * count / 2;
-}
 
 int64_t check_side(int64_t size, const char *name) {
   if (size < 1) fail(TREESCAN_INVALID_ARGUMENT, name, ": expected at least 1, got ", size);
@@ -31,6 +21,7 @@ void resolve_contexts(const treescan_tensor *lengths, Graph &graph) {
     return;
   }
   check_tensor(lengths, "graph->context_length", {TREESCAN_INT64}, {-1});
+  check_in_cpu_memory(lengths, "graph->context_length");
   graph.longest_context = 0;
   graph.context_lengths = static_cast<const int64_t *>(lengths->data);
   graph.context_stride = lengths->sizes[0] == 1 ? 0 : lengths->strides[0];
@@ -104,48 +95,6 @@ Graph resolve_graph(const treescan_graph *description) {
   return graph;
 }
 
-Stencil::Stencil(const Graph &graph) : graph_(graph) {
-  switch (graph.kind) {
-    case TREESCAN_GRID:
-      count = graph.connectivity / 2;
-      reach = graph.connectivity == 8 ? graph.width + 1 : graph.width;
-      break;
-    case TREESCAN_TOKENS:
-      count = reach = graph.window;
-      break;
-    default:
-      count = reach = 1;
-  }
-}
-
-int64_t Stencil::distance(int64_t k) const {
-  if (graph_.kind != TREESCAN_GRID) return k + 1;
-  const int64_t w = graph_.width;
-  const int64_t distances[max_grid_offsets] = {w, 1, w + 1, w - 1};
-  return distances[k];
-}
-
-int64_t Stencil::edge(int64_t v, int64_t k) const {
-  const int64_t vertices = graph_.num_vertices;
-  if (graph_.kind == TREESCAN_GRID) {
-    const int64_t h = graph_.height, w = graph_.width;
-    const int64_t r = v / w, c = v % w;
-    const bool below = r + 1 < h;
-    const int64_t vertical = (h - 1) * w, horizontal = h * (w - 1), diagonal = (h - 1) * (w - 1);
-    switch (k) {
-      case 0: return below ? v : -1;
-      case 1: return c + 1 < w ? vertical + r * (w - 1) + c : -1;
-      case 2: return below && c + 1 < w ? vertical + horizontal + r * (w - 1) + c : -1;
-      default: return below && c > 0 ? vertical + horizontal + diagonal + r * (w - 1) + c - 1 : -1;
-    }
-  }
-  if (v + k + 1 >= vertices) return -1;
-  if (graph_.kind == TREESCAN_CHAIN) return v;
-  const int64_t open = vertices - graph_.longest_context;
-  if (k > 0 && v < open) return -1;
-  return token_edges_before(v, vertices, graph_.window, open) + k;
-}
-
 namespace {
 
 // Every vertex of a range of rows and columns linked to the one `distance` ahead, row by row.
@@ -174,8 +123,7 @@ Ends list_edge(const Graph &graph, int64_t item, int64_t edge) {
   const int64_t ends[2] = {graph.edges.at(item, edge, 0), graph.edges.at(item, edge, 1)};
   for (const int64_t end : ends)
     if (end < 0 || end >= graph.num_vertices)
-      fail(TREESCAN_INVALID_ARGUMENT, "graph->edge_index: expected vertices in [0, ", graph.num_vertices, "), got ", end,
-           " at edge ", edge, " of item ", item);
+      fail(ValueFault::edge_index_out_of_range, graph.num_vertices, end, edge, item);
   return {static_cast<int32_t>(ends[0]), static_cast<int32_t>(ends[1])};
 }
 

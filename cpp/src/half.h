@@ -1,13 +1,14 @@
 // float16 and bfloat16 as bits, to and from float: exact one way, rounded to nearest even the other.
-// Internal linkage: kernels built for several instruction sets must not share this code.
 #pragma once
 
 #include <cstdint>
 
+#include "formula.h"
+
 namespace treescan {
 
 template <class To, class From>
-static inline To cast_bits(From value) {
+TREESCAN_FORMULA To cast_bits(From value) {
   union {
     From from;
     To to;
@@ -18,7 +19,7 @@ static inline To cast_bits(From value) {
 // Float and Bits are float and uint32_t or vectors of them; a half's bits are the lower 16 of Bits.
 
 template <class Float, class Bits>
-static inline Float half_to_float(Bits half) {
+TREESCAN_FORMULA Float half_to_float(Bits half) {
   const Bits sign = (half & 0x8000u) << 16;
   const Bits magnitude = half & 0x7fffu;
   // The exponent's bias differs by 112: a multiplication by 2^112 mends it, for subnormal numbers too.
@@ -28,7 +29,7 @@ static inline Float half_to_float(Bits half) {
 }
 
 template <class Bits, class Float>
-static inline Bits float_to_half(Float value) {
+TREESCAN_FORMULA Bits float_to_half(Float value) {
   const Bits bits = cast_bits<Bits>(value);
   const Bits sign = bits >> 16 & 0x8000u;
   const Bits magnitude = bits & 0x7fffffffu;
@@ -45,13 +46,13 @@ static inline Bits float_to_half(Float value) {
 }
 
 template <class Float, class Bits>
-static inline Float bfloat16_to_float(Bits value) {
+TREESCAN_FORMULA Float bfloat16_to_float(Bits value) {
   return cast_bits<Float>(value << 16);
 }
 
 // For results of arithmetic on bfloat16 values: where such a number is NaN its lower bits are 0, so rounding keeps it NaN.
 template <class Bits, class Float>
-static inline Bits float_to_bfloat16(Float value) {
+TREESCAN_FORMULA Bits float_to_bfloat16(Float value) {
   const Bits bits = cast_bits<Bits>(value);
   return (bits + 0x7fffu + (bits >> 16 & 1u)) >> 16;
 }

@@ -1,17 +1,9 @@
 // The per-vertex formulas of the scans and of their adjoints, written once for every traversal and device.
 //
-// T is a number or a vector of numbers with one lane per channel. Each multiplication and addition rounds on its own
-// (the library is built without contraction), so the results agree to the bit wherever these are compiled.
-// The functions have internal linkage: kernels built for several instruction sets must not share their code.
+// T is a number or a vector of numbers with one lane per channel.
 #pragma once
 
-#if defined(__CUDACC__)
-#define TREESCAN_FORMULA static __host__ __device__ __forceinline__
-#elif defined(__GNUC__)
-#define TREESCAN_FORMULA static inline __attribute__((always_inline))
-#else
-#define TREESCAN_FORMULA static inline
-#endif
+#include "formula.h"
 
 namespace treescan {
 

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "backend.h"
+
 namespace treescan {
 
 const std::initializer_list<int32_t> floating_dtypes = {TREESCAN_FLOAT32, TREESCAN_FLOAT64, TREESCAN_FLOAT16,
@@ -48,10 +50,7 @@ void check_tensor(const treescan_tensor *tensor, const char *name) {
   if (!tensor) fail(TREESCAN_INVALID_ARGUMENT, name, ": expected a tensor, got NULL");
   if (!dtype_name(tensor->dtype))
     fail(TREESCAN_UNSUPPORTED_DTYPE, name, ": expected a treescan_dtype, got ", tensor->dtype);
-  if (tensor->device == TREESCAN_CUDA)
-    fail(TREESCAN_UNSUPPORTED_DEVICE, name, ": expected CPU memory, got CUDA memory; this build has no CUDA backend");
-  if (tensor->device != TREESCAN_CPU)
-    fail(TREESCAN_UNSUPPORTED_DEVICE, name, ": expected device TREESCAN_CPU (1), got ", tensor->device);
+  backend_of(tensor->device, name);
   if (tensor->ndim < 0 || tensor->ndim > TREESCAN_MAX_DIMS)
     fail(TREESCAN_INVALID_ARGUMENT, name, ": expected 0 to ", TREESCAN_MAX_DIMS, " dimensions, got ", tensor->ndim);
   // Every offset in bytes must fit 64 bits; sums stay in range because each term is kept below 2^59.
@@ -110,8 +109,9 @@ void check_writable(const treescan_tensor *tensor, const char *name) {
   }
 }
 
-void check_stream(const void *stream) {
-  if (stream) fail(TREESCAN_INVALID_ARGUMENT, "stream: expected NULL for tensors in CPU memory, got ", stream);
+void check_in_cpu_memory(const treescan_tensor *tensor, const char *name) {
+  if (tensor->device != TREESCAN_CPU)
+    fail(TREESCAN_UNSUPPORTED_DEVICE, name, ": expected CPU memory, got CUDA memory");
 }
 
 }  // namespace treescan

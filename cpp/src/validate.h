@@ -8,7 +8,7 @@
 
 namespace treescan {
 
-// Fails unless the view is there, lies in CPU memory and has a known dtype, sizes >= 0 and offsets that fit 64 bits.
+// Fails unless the view is there, lies on a device that this build can use and has a known dtype, sizes >= 0 and offsets that fit 64 bits.
 void check_tensor(const treescan_tensor *tensor, const char *name);
 
 // As above, and the dtype is one of those, the rank is that of `sizes`, and each size equals the one given (-1: any).
@@ -18,7 +18,8 @@ void check_tensor(const treescan_tensor *tensor, const char *name, std::initiali
 // No two elements share memory, so that threads may write them.
 void check_writable(const treescan_tensor *tensor, const char *name);
 
-void check_stream(const void *stream);
+// Of a tensor that has been checked.
+void check_in_cpu_memory(const treescan_tensor *tensor, const char *name);
 
 const char *dtype_name(int32_t dtype);
 int64_t dtype_size(int32_t dtype);

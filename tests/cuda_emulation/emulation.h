@@ -128,6 +128,7 @@ TREESCAN_SHUFFLE(__shfl_xor_sync, exclusive_or, lanes)
 #undef TREESCAN_SHUFFLE
 
 inline void __threadfence() { treescan::emulation::fence(); }
+inline void __threadfence_system() { treescan::emulation::fence(); }
 [[noreturn]] inline void __trap() { treescan::emulation::trap(); }
 
 // CUDA has its atomics for these types; a float's has no place here, since its result depends on the order.
@@ -225,8 +226,9 @@ enum cudaError_t {
   cudaErrorStreamCaptureUnsupported = 900,
 };
 enum cudaMemcpyKind { cudaMemcpyHostToDevice = 1, cudaMemcpyDeviceToHost = 2, cudaMemcpyDeviceToDevice = 3 };
-enum cudaMemoryType { cudaMemoryTypeUnregistered = 0, cudaMemoryTypeHost = 1, cudaMemoryTypeDevice = 2 };
-enum cudaStreamCaptureMode { cudaStreamCaptureModeGlobal = 0 };
+enum cudaMemoryType { cudaMemoryTypeUnregistered = 0, cudaMemoryTypeHost = 1, cudaMemoryTypeDevice = 2, cudaMemoryTypeManaged = 3 };
+enum cudaStreamCaptureMode { cudaStreamCaptureModeGlobal = 0, cudaStreamCaptureModeRelaxed = 2 };
+constexpr unsigned cudaHostAllocMapped = 2;
 enum cudaFuncAttribute { cudaFuncAttributeMaxDynamicSharedMemorySize = 8 };
 enum cudaDeviceAttr {
   cudaDevAttrMultiProcessorCount = 16,
@@ -248,6 +250,7 @@ cudaError_t cudaMalloc(void **address, size_t bytes);
 cudaError_t cudaFree(void *address);
 cudaError_t cudaMallocAsync(void **address, size_t bytes, cudaStream_t stream);
 cudaError_t cudaFreeAsync(void *address, cudaStream_t stream);
+cudaError_t cudaHostAlloc(void **address, size_t bytes, unsigned flags);
 cudaError_t cudaMemcpy(void *to, const void *from, size_t bytes, cudaMemcpyKind kind);
 cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t bytes, cudaMemcpyKind kind, cudaStream_t stream);
 cudaError_t cudaMemsetAsync(void *address, int value, size_t bytes, cudaStream_t stream);
@@ -255,6 +258,7 @@ cudaError_t cudaStreamCreate(cudaStream_t *stream);
 cudaError_t cudaStreamDestroy(cudaStream_t stream);
 cudaError_t cudaStreamSynchronize(cudaStream_t stream);
 cudaError_t cudaStreamBeginCapture(cudaStream_t stream, cudaStreamCaptureMode mode);
+cudaError_t cudaThreadExchangeStreamCaptureMode(cudaStreamCaptureMode *mode);
 cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t *graph);
 cudaError_t cudaDeviceSynchronize();
 cudaError_t cudaGetDeviceCount(int *count);

@@ -33,8 +33,12 @@ Memory::Memory(size_t size, size_t alignment, bool shadowed)
 Memory::~Memory() { ::operator delete(block_, std::align_val_t{alignment_}); }
 
 Allocation *Session::find(const void *address) {
-  auto next = memory.upper_bound(reinterpret_cast<uintptr_t>(address));
-  return next == memory.begin() ? nullptr : std::prev(next)->second.get();
+  for (const auto *const kind : {&pinned_memory(), &memory}) {
+    const auto next = kind->upper_bound(reinterpret_cast<uintptr_t>(address));
+    Allocation *const below = next == kind->begin() ? nullptr : std::prev(next)->second.get();
+    if (kind == &memory || (below && below->holds(address, 1))) return below;
+  }
+  return nullptr;
 }
 
 // ---- Shared memory ----
@@ -140,7 +144,7 @@ static void count_global(Thread &t, Allocation &memory, size_t offset, size_t by
 
 static void access_from_host(const void *address, size_t bytes, Access access, const void *site) {
   const Allocation *memory = current ? current->find(address) : nullptr;
-  if (memory && memory->holds(address, bytes))
+  if (memory && memory->holds(address, bytes) && !memory->pinned)
     find(Fault::host_access, what(access, bytes) + " at " + source_line(site) + " of the device's memory by host code");
 }
 
@@ -295,4 +299,7 @@ TREESCAN_HOOKS(16)
   }
 TREESCAN_RANGE_HOOK(__tsan_read_range, read)
 TREESCAN_RANGE_HOOK(__tsan_write_range, write)
+// Objects of host code that kernels are launched from.
+extern "C" void __tsan_vptr_update(void **, void *) {}
+extern "C" void __tsan_vptr_read(void **) {}
 extern "C" void __tsan_init() { treescan::emulation::accesses_seen = true; }

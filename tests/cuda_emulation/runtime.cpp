@@ -11,6 +11,11 @@ namespace treescan::emulation {
 
 Session *current;
 
+std::map<uintptr_t, std::unique_ptr<Allocation>> &pinned_memory() {
+  static std::map<uintptr_t, std::unique_ptr<Allocation>> memory;
+  return memory;
+}
+
 Session &session() {
   if (current) return *current;
   std::fprintf(stderr, "the emulated device is there inside treescan::emulation::run only\n");
@@ -29,6 +34,7 @@ Report run(const Options &options, const std::function<void()> &host_code, const
     ~Scope() { current = before; }
     Session *before;
   } scope(&fresh);
+  for (const auto &entry : pinned_memory()) entry.second->renew();
   host_code();
   for (const auto &entry : fresh.memory) fresh.report.live_allocations += !entry.second->freed;
   return fresh.report;
@@ -64,8 +70,9 @@ static cudaError_t returned(cudaError_t error) {
 
 // What a capturing stream can't record.
 static bool refused(const char *call) {
-  if (session().capturing) find(Fault::stream_capture, std::string(call) + " during a capture");
-  return session().capturing;
+  const bool forbidden = session().capturing && session().capture_mode != cudaStreamCaptureModeRelaxed;
+  if (forbidden) find(Fault::stream_capture, std::string(call) + " during a capture");
+  return forbidden;
 }
 
 static Allocation *device_memory(const void *address, size_t bytes) {
@@ -140,6 +147,17 @@ cudaError_t cudaFree(void *address) {
 cudaError_t cudaMallocAsync(void **address, size_t bytes, cudaStream_t) { return allocate(address, bytes); }
 cudaError_t cudaFreeAsync(void *address, cudaStream_t) { return release(address); }
 
+cudaError_t cudaHostAlloc(void **address, size_t bytes, unsigned flags) {
+  if (refused("cudaHostAlloc")) return returned(cudaErrorStreamCaptureUnsupported);
+  if (!bytes || flags != cudaHostAllocMapped) return returned(cudaErrorInvalidValue);
+  auto memory = std::make_unique<Allocation>(bytes, 0, accesses_seen);
+  memory->pinned = true;
+  memory->renew();
+  *address = memory->begin;
+  pinned_memory()[reinterpret_cast<uintptr_t>(*address)] = std::move(memory);
+  return returned(cudaSuccess);
+}
+
 cudaError_t cudaMemcpy(void *to, const void *from, size_t bytes, cudaMemcpyKind kind) {
   const cudaError_t error = synchronise("cudaMemcpy");
   return error != cudaSuccess ? error : copy(to, from, bytes, kind);
@@ -171,6 +189,10 @@ cudaError_t cudaDeviceSynchronize() { return synchronise("cudaDeviceSynchronize"
 cudaError_t cudaStreamBeginCapture(cudaStream_t stream, cudaStreamCaptureMode) {
   if (!stream || session().capturing) return returned(cudaErrorStreamCaptureUnsupported);
   session().capturing = true;
+  return returned(cudaSuccess);
+}
+cudaError_t cudaThreadExchangeStreamCaptureMode(cudaStreamCaptureMode *mode) {
+  std::swap(session().capture_mode, *mode);
   return returned(cudaSuccess);
 }
 cudaError_t cudaStreamEndCapture(cudaStream_t, cudaGraph_t *graph) {

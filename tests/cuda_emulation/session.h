@@ -41,8 +41,16 @@ struct Allocation : Memory {
   Allocation(size_t size, int64_t number_, bool shadowed) : Memory(size, 256, shadowed), number(number_) {
     if (shadowed) load_launch.resize(size / 32 + 1), store_launch.resize(size / 32 + 1);
   }
+  // As it is for a session that begins: written, by nobody who runs.
+  void renew() {
+    if (!shadow) return;
+    shadow = std::make_unique<Shadow>(bytes);
+    shadow->mark_written(0, bytes);
+  }
+
   int64_t number;
   bool freed = false;                               // and kept, so that a late access is told from a wild one
+  bool pinned = false;                              // host memory that the device sees too
   std::vector<uint32_t> load_launch, store_launch;  // the last launch that touched each sector
 };
 
@@ -112,6 +120,7 @@ struct Session {
   std::unordered_map<Kernel, size_t> dynamic_shared_limit;
   cudaError_t last_error = cudaSuccess, sticky_error = cudaSuccess;
   bool capturing = false;
+  cudaStreamCaptureMode capture_mode = cudaStreamCaptureModeGlobal;
   uint32_t launches = 0;
   uint64_t random = 0;
   RaceCheck races;
@@ -120,6 +129,9 @@ struct Session {
 
   Allocation *find(const void *address);  // the one at or below the address
 };
+
+// Host memory that the device sees outlives sessions, as the host's variables do that point to it.
+std::map<uintptr_t, std::unique_ptr<Allocation>> &pinned_memory();
 
 extern Session *current;
 Session &session();         // the current one; ends the program where there is none

@@ -10,7 +10,11 @@
  *  - Scratch memory: pass NULL as `workspace` and the library allocates (each calling thread keeps up to
  *    32 MiB of it for the next call); pass one whose `data` is NULL and the call
  *    checks its arguments, writes the bytes it needs into `size` and does nothing else; pass memory and it is used.
- *  - `stream` is the CUDA stream to run on. It must be NULL for tensors in CPU memory.
+ *  - All tensors of a call lie on one device. `stream` is the CUDA stream to run on; it must be NULL in CPU memory.
+ *  - On a CUDA device calls return before their work is done, and allocate in the order of the stream. What is wrong
+ *    with values (an index out of range, a graph in parts) is found on the device: the results are then unspecified, scans
+ *    give NaN, and the next call on that device, or treescan_synchronize, fails with the status and the message that the
+ *    call would have had in CPU memory.
  *  - Results are the same to the last bit for every number of threads and every instruction set.
  *
  * Words: B batch items, C channels, V vertices, E graph edges. A dimension written "B|1" may be 1 to serve all items.
@@ -161,12 +165,24 @@ TREESCAN_API treescan_status treescan_set_parallel_for(treescan_parallel_for par
 TREESCAN_API treescan_status treescan_set_instruction_set(const char *name);
 TREESCAN_API const char *treescan_get_instruction_set(void);
 
+/* ---- Devices ---- */
+
+/* Waits for the work of a stream and fails with the first thing that calls on that device found wrong with values since
+ * this was last said. In CPU memory there is nothing to wait for. */
+TREESCAN_API treescan_status treescan_synchronize(int32_t device, int32_t device_index, void *stream);
+
+/* How CUDA builds trees: "block", one block of threads for each; "grid", all of them for one after the other; "auto" by
+ * size. And how it scans: "levels", one depth after the other; "paths", heavy paths in parallel; "auto" by depth. Results
+ * don't depend on either. A build without CUDA fails with TREESCAN_UNSUPPORTED_DEVICE. */
+TREESCAN_API treescan_status treescan_set_cuda_trees(const char *team);
+TREESCAN_API treescan_status treescan_set_cuda_scans(const char *strategy);
+
 /* ---- Graphs ---- */
 
 TREESCAN_API treescan_status treescan_graph_num_vertices(const treescan_graph *graph, int64_t *num_vertices);
 TREESCAN_API treescan_status treescan_graph_num_edges(const treescan_graph *graph, int64_t *num_edges);
 
-/* Writes both ends of every edge, the lower vertex first for all kinds but TREESCAN_EDGES. edges: (E, 2) int32, or
+/* Writes both ends of every edge, in CPU memory, the lower vertex first for all kinds but TREESCAN_EDGES. edges: (E, 2) int32, or
  * (B, E, 2) where the graph's own list has that rank. */
 TREESCAN_API treescan_status treescan_graph_edges(const treescan_graph *graph, const treescan_tensor *edges);
 

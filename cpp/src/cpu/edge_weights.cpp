@@ -11,6 +11,7 @@
 #include "elementary.h"
 #include "parallel.h"
 #include "validate.h"
+#include "value_faults.h"
 #include "workspace.h"
 
 namespace treescan {
@@ -49,9 +50,7 @@ struct Metric {
 float exponential_of(float value, int64_t item, int64_t edge) {
   const auto result = static_cast<float>(elementary_exp(static_cast<double>(value)));
   if (std::isinf(result) && std::isfinite(value))
-    fail(TREESCAN_OUT_OF_RANGE, "exponential: exp(", value, "), edge ", edge, " of item ", item,
-         ", is more than float32 can hold, and edges that overflow would tie; build the tree from the plain costs, whose "
-         "order is the same");
+    fail(ValueFault::exponential_overflows, cast_bits<uint32_t>(value), edge, item);
   return result;
 }
 
@@ -188,7 +187,7 @@ void edge_weights_as(const EdgeKernels<T> &kernels, const Graph &graph, const tr
 }  // namespace
 
 void edge_weights(const Graph &graph, const treescan_tensor &features, int32_t metric, bool exponential,
-                  const treescan_tensor &cost, treescan_workspace *workspace) {
+                  const treescan_tensor &cost, treescan_workspace *workspace, void *) {
   if (cost.sizes[0] == 0 || cost.sizes[1] == 0) {  // whatever the other size is, there is nothing to walk through
     with_scratch(workspace, [](Carver &) {}, [](Carver &) {});
     return;

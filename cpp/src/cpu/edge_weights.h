@@ -6,6 +6,6 @@
 namespace treescan {
 
 void edge_weights(const Graph &graph, const treescan_tensor &features, int32_t metric, bool exponential,
-                  const treescan_tensor &cost, treescan_workspace *workspace);
+                  const treescan_tensor &cost, treescan_workspace *workspace, void *stream);
 
 }  // namespace treescan

@@ -11,8 +11,9 @@
 
 #include <cstdint>
 
-#include "cpu/edge_order.h"
+#include "cpu/edge_sort.h"
 #include "cpu/grid_kernels.h"
+#include "edge_order.h"
 #include "graph.h"
 #include "workspace.h"
 

@@ -5,6 +5,7 @@
 #include "cpu/prefetch.h"
 #include "cpu/tree_order.h"
 #include "parallel.h"
+#include "value_faults.h"
 
 namespace treescan {
 
@@ -104,27 +105,21 @@ void make_plan(const treescan_tensor &parent_view, const treescan_tensor &order_
   for (int64_t i = 0; i < vertices; ++i) {
     const int32_t v = order[i * order_stride];
     if (v < 0 || v >= vertices)
-      fail(TREESCAN_INVALID_ARGUMENT, "order: expected vertices in [0, ", vertices, "), got ", v, " at position ", i,
-           " of item ", item);
+      fail(ValueFault::order_out_of_range, vertices, v, i, item);
     if (position[v] >= 0)
-      fail(TREESCAN_NOT_A_TREE, "order: expected every vertex once, got ", v, " at positions ", position[v], " and ", i,
-           " of item ", item);
+      fail(ValueFault::order_repeats, v, i, position[v], item);
     const int32_t p = parent[v * parent_stride];
     if (p < -1 || p >= vertices)
-      fail(TREESCAN_INVALID_ARGUMENT, "parent: expected vertices in [0, ", vertices, ") or -1, got ", p, " at vertex ", v,
-           " of item ", item);
+      fail(ValueFault::parent_out_of_range, vertices, p, v, item);
     const bool is_root = p == v;
     if (p < 0) {
       plan.steps[i] = {~v, ~static_cast<int32_t>(i)};
     } else if (plan.num_planted < i) {
-      fail(TREESCAN_NOT_A_TREE, "order: expected the vertices without a parent last, got vertex ", v, " with parent ", p,
-           " at position ", i, " of item ", item, " behind one without");
+      fail(ValueFault::order_lacks_parents_last, v, p, i, item);
     } else if (is_root && plan.num_roots < i) {
-      fail(TREESCAN_NOT_A_TREE, "order: expected roots first, got vertex ", v, ", its own parent, at position ", i,
-           " of item ", item);
+      fail(ValueFault::order_lacks_roots_first, v, i, item);
     } else if (!is_root && position[p] < 0) {
-      fail(TREESCAN_NOT_A_TREE, "order: expected parents before their children, got vertex ", v, " at position ", i,
-           " before its parent ", p, " in item ", item);
+      fail(ValueFault::order_child_before_parent, v, i, p, item);
     } else {
       append(plan, i, v, is_root ? static_cast<int32_t>(i) : position[p]);
       ++plan.num_planted;

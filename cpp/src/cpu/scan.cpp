@@ -209,7 +209,7 @@ constexpr Tile no_tile{nullptr, 0};
 }  // namespace
 
 void scan(int32_t direction, const treescan_tensor &parent, const treescan_tensor &order, const treescan_tensor &x,
-          const treescan_tensor &weights, const treescan_tensor &y, treescan_workspace *workspace) {
+          const treescan_tensor &weights, const treescan_tensor &y, treescan_workspace *workspace, void *) {
   if (is_empty(x)) return do_nothing(workspace);
   const Operand from(x), by(weights), to(y);
   const Tiling tiling(x, {&from, &by, &to}, 1, 2);
@@ -229,7 +229,7 @@ void scan(int32_t direction, const treescan_tensor &parent, const treescan_tenso
 
 void scan_backward(int32_t direction, const treescan_tensor &parent, const treescan_tensor &order,
                    const treescan_tensor &x, const treescan_tensor &weights, const treescan_tensor &grad_y,
-                   const treescan_tensor &grad_x, const treescan_tensor &grad_weights, treescan_workspace *workspace) {
+                   const treescan_tensor &grad_x, const treescan_tensor &grad_weights, treescan_workspace *workspace, void *) {
   if (is_empty(x)) return do_nothing(workspace);
   const Operand from(x), by(weights), gradient(grad_y), to_x(grad_x), to_weights(grad_weights);
   const Tiling tiling(x, {&from, &by, &gradient, &to_x, &to_weights}, 2, 3);

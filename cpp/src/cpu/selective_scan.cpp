@@ -270,7 +270,7 @@ void store_factor(const Shape &shape, char *sums, int64_t bytes, const treescan_
 
 void selective_scan(int32_t direction, const treescan_tensor &parent, const treescan_tensor &order,
                     const treescan_selective_inputs &inputs, const treescan_tensor &y, const treescan_tensor *last_state,
-                    treescan_workspace *workspace) {
+                    treescan_workspace *workspace, void *) {
   const Shape shape(direction, inputs, false);
   const SelectiveKernel kernel = selective_kernels(shape.computed).forward[direction - 1];
   for_each_tile(
@@ -286,7 +286,7 @@ void selective_scan(int32_t direction, const treescan_tensor &parent, const tree
 void selective_scan_backward(int32_t direction, const treescan_tensor &parent, const treescan_tensor &order,
                              const treescan_selective_inputs &inputs, const treescan_tensor &grad_y,
                              const treescan_tensor *grad_last_state, const treescan_selective_gradients &gradients,
-                             treescan_workspace *workspace) {
+                             treescan_workspace *workspace, void *) {
   const Shape shape(direction, inputs, true);
   const SelectiveKernel kernel = selective_kernels(shape.computed).backward[direction - 1];
   const int64_t state_bytes = shape.state_bytes();

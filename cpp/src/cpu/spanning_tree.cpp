@@ -1,24 +1,16 @@
 #include "cpu/spanning_tree.h"
 
 #include <algorithm>
-#include <cstring>
 
+#include "cpu/edge_sort.h"
 #include "cpu/grid_tree.h"
 #include "cpu/tree_order.h"
 #include "parallel.h"
+#include "value_faults.h"
 
 namespace treescan {
 
 namespace {
-
-// The order of floats as integers: -0 equals +0, and NaN comes after everything.
-int32_t sort_key(float cost) {
-  if (cost != cost) return INT32_MAX;
-  cost += 0.0f;  // turns -0 into +0
-  int32_t bits;
-  std::memcpy(&bits, &cost, sizeof bits);
-  return bits < 0 ? bits ^ INT32_MAX : bits;
-}
 
 // Disjoint sets by size: a root holds minus the size of its set, the others the way to their root.
 class DisjointSets {
@@ -155,7 +147,7 @@ void spanning_tree_of_any(const Graph &graph, const treescan_tensor &cost, EdgeO
       } else if (parts == 1) {
         root_tree_at(scratch.tree, root_vertex, TREESCAN_BY_VERTEX);
       } else {
-        fail(TREESCAN_DISCONNECTED, "graph: expected a connected graph, but item ", item, " falls into ", parts, " parts");
+        fail(ValueFault::disconnected, item, parts);
       }
       write_tree(scratch.tree, item, output);
     });
@@ -188,7 +180,7 @@ void spanning_tree_of_grid(const Graph &graph, const treescan_tensor &cost, Edge
 }  // namespace
 
 void spanning_tree(const Graph &graph, const treescan_tensor &cost, EdgeOrder order, const treescan_tensor &root,
-                   const treescan_tensor *segments, const treescan_tree_output &output, treescan_workspace *workspace) {
+                   const treescan_tensor *segments, const treescan_tree_output &output, treescan_workspace *workspace, void *) {
   if (!segments && GridTree::fits(graph)) {
     spanning_tree_of_grid(graph, cost, order, root, output, workspace);
   } else {

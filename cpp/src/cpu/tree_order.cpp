@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "parallel.h"
+#include "value_faults.h"
 
 namespace treescan {
 
@@ -115,12 +116,12 @@ int32_t read_root(const treescan_tensor &root, int64_t item, int64_t num_vertice
   const int64_t entry = root.sizes[0] == 1 ? 0 : item;
   const int32_t value = static_cast<const int32_t *>(root.data)[entry * root.strides[0]];
   if (value < 0 || value >= num_vertices)
-    fail(TREESCAN_INVALID_ARGUMENT, "root: expected a vertex in [0, ", num_vertices, "), got ", value, " for item ", item);
+    fail(ValueFault::root_out_of_range, num_vertices, value, item);
   return value;
 }
 
 void tree_from_edges(const treescan_tensor &edges, const treescan_tensor &root, int32_t sibling_order,
-                     const treescan_tree_output &output, treescan_workspace *workspace) {
+                     const treescan_tree_output &output, treescan_workspace *workspace, void *) {
   const int64_t batch = edges.sizes[0];
   const int64_t vertices = edges.sizes[1] + 1;
   const IndexView view{edges.data, edges.dtype == TREESCAN_INT64, {edges.strides[0], edges.strides[1], edges.strides[2]}};
@@ -142,15 +143,13 @@ void tree_from_edges(const treescan_tensor &edges, const treescan_tensor &root, 
         for (int64_t k = 0; k < 2; ++k) {
           ends[k] = view.at(item, i, k);
           if (ends[k] < 0 || ends[k] >= vertices)
-            fail(TREESCAN_INVALID_ARGUMENT, "edges: expected vertices in [0, ", vertices, "), got ", ends[k],
-                 " at edge ", i, " of item ", item);
+            fail(ValueFault::tree_edge_out_of_range, vertices, ends[k], i, item);
         }
         tree.edges[i] = {static_cast<int32_t>(ends[0]), static_cast<int32_t>(ends[1]), static_cast<int32_t>(i)};
       }
       const int64_t reached = root_tree_at(tree, read_root(root, item, vertices), sibling_order);
       if (reached != vertices)
-        fail(TREESCAN_NOT_A_TREE, "edges: expected a tree, but item ", item, "'s edges hold a cycle: ", reached, " of ",
-             vertices, " vertices are connected to the root");
+        fail(ValueFault::tree_edges_hold_cycle, item, reached, vertices);
       write_tree(tree, item, output);
     });
   });
@@ -162,8 +161,7 @@ void forest_from_parents(const int32_t *parent, int64_t stride, int64_t item, Ro
   for (int64_t v = 0; v < vertices; ++v) {
     const int32_t p = parent[v * stride];
     if (p < -1 || p >= vertices)
-      fail(TREESCAN_INVALID_ARGUMENT, "parent: expected vertices in [0, ", vertices, ") or -1, got ", p, " at vertex ", v,
-           " of item ", item);
+      fail(ValueFault::parent_out_of_range, vertices, p, v, item);
     const auto vertex = static_cast<int32_t>(v);
     if (p == v) {
       tree.order[tree.num_roots++] = vertex;
@@ -178,13 +176,11 @@ namespace {
 // The root of what must be one tree.
 int32_t only_root(const RootedTree &tree, int64_t item) {
   if (tree.num_roots == 0)
-    fail(TREESCAN_NOT_A_TREE, "parent: expected one root (a vertex that is its own parent), got none in item ", item);
+    fail(ValueFault::no_root, item);
   if (tree.num_roots > 1)
-    fail(TREESCAN_NOT_A_TREE, "parent: expected one root (a vertex that is its own parent), got ", tree.order[0], " and ",
-         tree.order[1], " in item ", item);
+    fail(ValueFault::two_roots, tree.order[0], tree.order[1], item);
   if (tree.num_edges < tree.num_vertices - 1)
-    fail(TREESCAN_NOT_A_TREE, "parent: expected a parent for every vertex, got -1 for ",
-         tree.num_vertices - 1 - tree.num_edges, " of ", tree.num_vertices, " in item ", item);
+    fail(ValueFault::parents_missing, tree.num_vertices - 1 - tree.num_edges, tree.num_vertices, item);
   return tree.order[0];
 }
 
@@ -216,8 +212,7 @@ void write_forests(const treescan_tensor &parent, const treescan_tree_output &ou
       const int64_t with_parent = tree.num_roots + tree.num_edges;
       const int64_t reached = root(tree, item);
       if (reached != with_parent)
-        fail(TREESCAN_NOT_A_TREE, "parent: expected no cycle, but item ", item, " has one: ", reached, " of ", with_parent,
-             " vertices are connected to a root");
+        fail(ValueFault::parents_hold_cycle, item, reached, with_parent);
       write_tree(tree, item, output);
     });
   });
@@ -226,7 +221,7 @@ void write_forests(const treescan_tensor &parent, const treescan_tree_output &ou
 }  // namespace
 
 void tree_from_parents(const treescan_tensor &parent, const treescan_tensor *root, const treescan_tree_output &output,
-                       treescan_workspace *workspace) {
+                       treescan_workspace *workspace, void *) {
   write_forests(parent, output, workspace, [&](RootedTree &tree, int64_t item) {
     const int32_t old_root = only_root(tree, item);
     return root_tree_at(tree, root ? read_root(*root, item, tree.num_vertices) : old_root, TREESCAN_BY_VERTEX);
@@ -234,7 +229,7 @@ void tree_from_parents(const treescan_tensor &parent, const treescan_tensor *roo
 }
 
 void forest_from_parents(const treescan_tensor &parent, const treescan_tree_output &output,
-                         treescan_workspace *workspace) {
+                         treescan_workspace *workspace, void *) {
   write_forests(parent, output, workspace, [](RootedTree &tree, int64_t) { return root_forest(tree); });
 }
 

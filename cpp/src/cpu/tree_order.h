@@ -43,13 +43,13 @@ void write_tree(const RootedTree &tree, int64_t item, const treescan_tree_output
 int32_t read_root(const treescan_tensor &root, int64_t item, int64_t num_vertices);
 
 void tree_from_edges(const treescan_tensor &edges, const treescan_tensor &root, int32_t sibling_order,
-                     const treescan_tree_output &output, treescan_workspace *workspace);
+                     const treescan_tree_output &output, treescan_workspace *workspace, void *stream);
 
 void tree_from_parents(const treescan_tensor &parent, const treescan_tensor *root, const treescan_tree_output &output,
-                       treescan_workspace *workspace);
+                       treescan_workspace *workspace, void *stream);
 
 void forest_from_parents(const treescan_tensor &parent, const treescan_tree_output &output,
-                         treescan_workspace *workspace);
+                         treescan_workspace *workspace, void *stream);
 
 // Fills `edges` and the roots from one item of a parent array, in which a root is its own parent and a vertex outside all
 // trees has -1. Fails on an index out of range.

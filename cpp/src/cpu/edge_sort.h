@@ -1,17 +1,9 @@
-// The order in which edges are offered to a tree, and sorting by it.
+// Edges as numbers, and sorting them.
 #pragma once
 
 #include <cstdint>
 
 namespace treescan {
-
-struct EdgeOrder {
-  enum Kind { ascending, descending, random } kind;
-  uint64_t seed;
-};
-
-// The cost that a random tree sorts an edge by.
-float random_cost(float cost, uint64_t seed, int64_t item, int64_t edge);
 
 // An edge as one number: its key above, its index below. Sorting the keys stably leaves ties by index.
 using Keyed = uint64_t;

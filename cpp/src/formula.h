@@ -1,0 +1,23 @@
+// How functions are declared that the CPU's compiler and nvcc compile alike.
+//
+// Each multiplication and addition rounds on its own (the library is built without contraction), so their results agree
+// to the bit wherever they are compiled. They have internal linkage: kernels built for several instruction sets, and
+// kernels that run on the emulated device, must not share their code.
+#pragma once
+
+#if defined(__CUDACC__)
+#define TREESCAN_FORMULA static __host__ __device__ __forceinline__
+#elif defined(__GNUC__)
+#define TREESCAN_FORMULA static inline __attribute__((always_inline))
+#else
+#define TREESCAN_FORMULA static inline
+#endif
+
+// The same for member functions, whose linkage is that of their class.
+#if defined(__CUDACC__)
+#define TREESCAN_MEMBER __host__ __device__ __forceinline__
+#elif defined(__GNUC__)
+#define TREESCAN_MEMBER inline __attribute__((always_inline))
+#else
+#define TREESCAN_MEMBER inline
+#endif

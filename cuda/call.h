@@ -1,0 +1,73 @@
+// What the host code of every CUDA operation uses: errors, scratch memory and sizes of launches.
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+
+#include "device.h"
+#include "status.h"
+#include "workspace.h"
+
+namespace treescan::cuda {
+
+inline cudaStream_t as_stream(void *stream) { return static_cast<cudaStream_t>(stream); }
+
+// Fails unless a call of CUDA's succeeded: check(LAUNCH(...), "scan").
+inline void check(cudaError_t error, const char *what) {
+  if (error == cudaSuccess) return;
+  cudaGetLastError();  // what the next call would otherwise find
+  fail(error == cudaErrorMemoryAllocation ? TREESCAN_OUT_OF_MEMORY : TREESCAN_INTERNAL, what, ": CUDA fails with ",
+       cudaGetErrorName(error), ", ", cudaGetErrorString(error));
+}
+
+inline int attribute(cudaDeviceAttr which) {
+  int device = 0, value = 0;
+  check(cudaGetDevice(&device), "cudaGetDevice");
+  check(cudaDeviceGetAttribute(&value, which, device), "cudaDeviceGetAttribute");
+  return value;
+}
+
+// How many blocks of a kernel the device holds at once. More dynamic shared memory than 48 KiB is asked for on the way.
+template <class... Parameters>
+unsigned resident_blocks(void (*kernel)(Parameters...), int threads, size_t shared_bytes) {
+  if (shared_bytes > 48 * 1024)
+    check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(shared_bytes)),
+          "cudaFuncSetAttribute");
+  int count = 0;
+  check(cudaOccupancyMaxActiveBlocksPerMultiprocessor(&count, kernel, threads, shared_bytes), "occupancy");
+  return static_cast<unsigned>(std::max(1, count) * attribute(cudaDevAttrMultiProcessorCount));
+}
+
+// Grids have one dimension, of at most 2^31-1 blocks; kernels walk over the rest.
+inline unsigned grid_size(int64_t blocks) {
+  return static_cast<unsigned>(std::min<int64_t>(std::max<int64_t>(blocks, 1), INT32_MAX));
+}
+
+// Memory of the device for the length of a call's work, in the order of the stream.
+class StreamMemory {
+ public:
+  StreamMemory(int64_t bytes, cudaStream_t stream) : stream_(stream) {
+    check(cudaMallocAsync(&data_, static_cast<size_t>(bytes), stream), "workspace");
+  }
+  ~StreamMemory() { cudaFreeAsync(data_, stream_); }
+  StreamMemory(const StreamMemory &) = delete;
+  StreamMemory &operator=(const StreamMemory &) = delete;
+  void *get() const { return data_; }
+
+ private:
+  cudaStream_t stream_;
+  void *data_ = nullptr;
+};
+
+// Runs body(carver) on scratch memory of the device that `layout(carver)` describes, by the protocol of treescan.h.
+template <class Layout, class Body>
+void with_device_scratch(treescan_workspace *workspace, cudaStream_t stream, Layout &&layout, Body &&body) {
+  if (workspace) return with_scratch(workspace, layout, body);
+  Carver measure;
+  layout(measure);
+  const StreamMemory memory(std::max<int64_t>(measure.used(), 64), stream);
+  Carver carver(memory.get());
+  body(carver);
+}
+
+}  // namespace treescan::cuda

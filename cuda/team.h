@@ -1,0 +1,183 @@
+// Threads that work on one tree together: a block, or the whole grid of a cooperative launch. What is written for a team
+// serves both; small trees get a block each, a large one all blocks at once.
+//
+// Every thread of a team calls its functions, with the same arguments unless a comment says otherwise. A function's
+// inputs must have been written before the team's last sync(); its outputs may be read after it returns.
+#pragma once
+
+#include "device.h"
+
+namespace treescan::cuda {
+
+constexpr int most_warps = 32;
+
+// The sum of the values of the threads before this one in its block, and of all of them.
+__device__ __forceinline__ int64_t block_sum_before(int64_t value, int64_t *total) {
+  SHARED(int64_t, warp_sums, most_warps);
+  const unsigned lane = threadIdx.x % 32, warp = threadIdx.x / 32, warps = blockDim.x / 32;
+  int64_t sum = value;
+  for (int distance = 1; distance < 32; distance *= 2) {
+    const int64_t before = __shfl_up_sync(0xffffffffu, sum, distance);
+    if (lane >= static_cast<unsigned>(distance)) sum += before;
+  }
+  if (lane == 31) warp_sums[warp] = sum;
+  __syncthreads();
+  int64_t sum_before = sum - value, all = 0;
+  for (unsigned w = 0; w < warps; ++w) {
+    if (w < warp) sum_before += warp_sums[w];
+    all += warp_sums[w];
+  }
+  __syncthreads();  // the next call writes warp_sums
+  *total = all;
+  return sum_before;
+}
+
+struct BlockTeam {
+  __device__ __forceinline__ unsigned rank() const { return threadIdx.x; }
+  __device__ __forceinline__ unsigned size() const { return blockDim.x; }
+  __device__ __forceinline__ void sync() { __syncthreads(); }
+  // Whether it holds for any thread. Also a sync().
+  __device__ __forceinline__ bool any(bool predicate) { return __syncthreads_or(predicate) != 0; }
+  __device__ __forceinline__ int64_t sum_before(int64_t value, int64_t *total) { return block_sum_before(value, total); }
+};
+
+// What a grid's blocks share, zeroed before the launch.
+struct GridMemory {
+  static constexpr unsigned most_blocks = 2048;
+  int64_t sums[most_blocks];
+  int32_t votes[3];
+};
+
+class GridTeam {
+ public:
+  __device__ explicit GridTeam(GridMemory *memory) : memory_(memory) {}
+
+  __device__ __forceinline__ unsigned rank() const { return blockIdx.x * blockDim.x + threadIdx.x; }
+  __device__ __forceinline__ unsigned size() const { return gridDim.x * blockDim.x; }
+  __device__ __forceinline__ void sync() { grid_sync(); }
+
+  __device__ __forceinline__ bool any(bool predicate) {
+    // Three places in turn: this vote's, the last one's, which may still be read, and the next one's.
+    const int mine = turn_, next = turn_ == 2 ? 0 : turn_ + 1;
+    turn_ = next;
+    if (__syncthreads_or(predicate) && threadIdx.x == 0) atomicOr(&memory_->votes[mine], 1);
+    if (rank() == 0) atomic_store(&memory_->votes[next], 0);
+    grid_sync();
+    return atomic_load(&memory_->votes[mine]) != 0;
+  }
+
+  __device__ __forceinline__ int64_t sum_before(int64_t value, int64_t *total) {
+    int64_t of_block;
+    const int64_t in_block = block_sum_before(value, &of_block);
+    if (threadIdx.x == 0) memory_->sums[blockIdx.x] = of_block;
+    grid_sync();
+    int64_t before = 0, all = 0;
+    for (unsigned b = threadIdx.x; b < gridDim.x; b += blockDim.x) {
+      const int64_t sum = memory_->sums[b];
+      all += sum;
+      if (b < blockIdx.x) before += sum;
+    }
+    block_sum_before(before, &before);
+    block_sum_before(all, &all);
+    grid_sync();  // the next call writes the sums
+    *total = all;
+    return before + in_block;
+  }
+
+ private:
+  GridMemory *memory_;
+  int turn_ = 0;
+};
+
+// Calls body(i) for every i in [0, count), neighbours by neighbouring threads.
+template <class Team, class Body>
+__device__ __forceinline__ void for_each(const Team &team, int64_t count, Body body) {
+  for (int64_t i = team.rank(); i < count; i += team.size()) body(i);
+}
+
+// put(i, sum of get(j) over j < i) for every i in [0, count). Returns the sum of all. put(i) may overwrite what get(i)
+// read.
+template <class Team, class Get, class Put>
+__device__ __forceinline__ int64_t exclusive_sums(Team &team, int64_t count, Get get, Put put) {
+  const int64_t piece = (count + team.size() - 1) / team.size();
+  const int64_t begin = min(count, piece * static_cast<int64_t>(team.rank())), end = min(count, begin + piece);
+  int64_t sum = 0, total;
+  for (int64_t i = begin; i < end; ++i) sum += get(i);
+  sum = team.sum_before(sum, &total);
+  for (int64_t i = begin; i < end; ++i) {
+    const int64_t value = get(i);
+    put(i, sum);
+    sum += value;
+  }
+  team.sync();
+  return total;
+}
+
+// How many threads sort so many entries, and the numbers that they count in.
+constexpr int digit_bits = 4, digits = 1 << digit_bits;
+__host__ __device__ constexpr int64_t sort_counts(int64_t count) { return digits * (count / 32 + 1); }
+
+// Sorts entries by the lowest `bits` of key(entry), an uint32_t, entries of one key staying in their order. `spare` holds
+// `count` entries, `counts` sort_counts(count) numbers. Returns where the result lies, `entries` or `spare`.
+template <class Team, class Key>
+__device__ __forceinline__ int32_t *stable_sort(Team &team, int32_t *entries, int32_t *spare, int64_t count, int bits,
+                                                int32_t *counts, Key key) {
+  const int64_t most = count / 32 + 1;
+  const int64_t sorters = min(static_cast<int64_t>(team.size()), most);
+  const int64_t piece = (count + sorters - 1) / sorters, sorter = team.rank();
+  const bool sorts = sorter < sorters;
+  const int64_t begin = min(count, piece * sorter), end = sorts ? min(count, begin + piece) : begin;
+  for (int shift = 0; shift < bits; shift += digit_bits) {
+    const auto digit = [&](int32_t entry) { return static_cast<int64_t>(key(entry) >> shift & (digits - 1)); };
+    if (sorts) {
+      for (int d = 0; d < digits; ++d) counts[d * sorters + sorter] = 0;
+      for (int64_t i = begin; i < end; ++i) ++counts[digit(entries[i]) * sorters + sorter];
+    }
+    team.sync();
+    exclusive_sums(team, digits * sorters, [&](int64_t i) { return counts[i]; },
+                   [&](int64_t i, int64_t sum) { counts[i] = static_cast<int32_t>(sum); });
+    if (sorts)
+      for (int64_t i = begin; i < end; ++i) {
+        const int32_t entry = entries[i];
+        spare[counts[digit(entry) * sorters + sorter]++] = entry;
+      }
+    team.sync();
+    int32_t *const sorted = spare;
+    spare = entries;
+    entries = sorted;
+  }
+  return entries;
+}
+
+// The number of bits that numbers below `count` take.
+__host__ __device__ constexpr int bits_for(int64_t count) {
+  int bits = 0;
+  while ((int64_t{1} << bits) < count) ++bits;
+  return bits;
+}
+
+// A link of a list: the next element, itself at the end, and how far that is; as one number, to be read in one piece.
+using Link = uint64_t;
+__host__ __device__ constexpr Link make_link(uint32_t next, uint32_t distance) {
+  return static_cast<Link>(next) << 32 | distance;
+}
+
+// How far the end of its list is from every element, in the lower 32 bits of each link. On entry an element's distance is
+// 1, an end's 0. Pointer jumping: rounds as the logarithm of `count`. Returns where the result lies, `links` or `spare`.
+template <class Team>
+__device__ __forceinline__ Link *rank_lists(Team &team, Link *links, Link *spare, int64_t count) {
+  for (int64_t reached = 1; reached < count; reached *= 2) {
+    for_each(team, count, [&](int64_t i) {
+      const Link link = links[i], beyond = links[link >> 32];
+      spare[i] = make_link(static_cast<uint32_t>(beyond >> 32),
+                           static_cast<uint32_t>(link) + static_cast<uint32_t>(beyond));
+    });
+    team.sync();
+    Link *const ranked = spare;
+    spare = links;
+    links = ranked;
+  }
+  return links;
+}
+
+}  // namespace treescan::cuda
