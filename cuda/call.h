@@ -65,7 +65,8 @@ void with_device_scratch(treescan_workspace *workspace, cudaStream_t stream, Lay
   if (workspace) return with_scratch(workspace, layout, body);
   Carver measure;
   layout(measure);
-  const StreamMemory memory(std::max<int64_t>(measure.used(), 64), stream);
+  if (measure.used() == 0) return body(measure);
+  const StreamMemory memory(measure.used(), stream);
   Carver carver(memory.get());
   body(carver);
 }

@@ -1,5 +1,5 @@
-// Context lengths that differ by item, where kernels can read them. The caller's are in CPU memory, and may be gone before
-// the work is done: they travel as arguments of kernels, which a captured CUDA graph keeps.
+// Context lengths that differ by item, where kernels can read them. The caller's are in CPU memory, and may be gone
+// before the work is done: they travel as arguments of kernels, which a captured CUDA graph keeps.
 #pragma once
 
 #include "device.h"
