@@ -265,6 +265,7 @@ __device__ void root_forest(Team &team, int64_t vertices, const Adjacency &adjac
     depths[v] = depth;
     deepest = max(deepest, depth);
   });
+  if (!output.order.data) return team.sync();
   int bits = 0;
   while (team.any(int64_t{deepest} >> bits)) bits += digit_bits;
   const int32_t *const order = stable_sort(team, preorder, spare, planted, bits, reinterpret_cast<int32_t *>(sums),

@@ -137,8 +137,8 @@ class WarpDigits {
   unsigned entries_, bits_[digit_bits];
 };
 
-// Sorts entries by the lowest `bits` of key(entry), an uint32_t, entries of one key staying in their order. `spare` holds
-// `count` entries, `counts` sort_counts(count) numbers. Returns where the result lies, `entries` or `spare`.
+// Sorts entries by key(entry), an uint32_t of so many bits, entries of one key staying in their order. `spare` holds `count`
+// entries, `counts` sort_counts(count) numbers. Returns where the result lies, `entries` or `spare`.
 template <class Team, class Key>
 __device__ __forceinline__ int32_t *stable_sort(Team &team, int32_t *entries, int32_t *spare, int64_t count, int bits,
                                                 int32_t *counts, Key key) {
