@@ -17,15 +17,22 @@ namespace treescan::cuda {
 using Key = unsigned long long;  // of CUDA's atomics' types
 constexpr Key no_edge = ~Key{0};
 
-// Cuts a block of memory into pieces, or only measures them.
+// Cuts memory into pieces: a block's own, as long as there is enough of it, then that of the workspace. Over no memory it
+// only measures.
 struct Pieces {
+  char *own;
+  int64_t own_bytes;
   char *memory;
-  int64_t used = 0;
+  int64_t own_used = 0, used = 0;
 
   template <class T>
   TREESCAN_MEMBER T *take(int64_t count) {
-    char *const piece = memory ? memory + used : nullptr;
-    used += (count * static_cast<int64_t>(sizeof(T)) + 15) / 16 * 16;
+    const int64_t bytes = (count * static_cast<int64_t>(sizeof(T)) + 15) / 16 * 16;
+    const bool fits = bytes <= own_bytes - own_used;
+    char *const base = fits ? own : memory;
+    int64_t &at = fits ? own_used : used;
+    char *const piece = base ? base + at : nullptr;
+    at += bytes;
     return reinterpret_cast<T *>(piece);
   }
 };
@@ -137,11 +144,11 @@ struct AdjacencyArrays {
 struct HalfEdges {
   int32_t *entries, *spare, *counts;
 
-  TREESCAN_MEMBER void carve(Pieces &pieces, int64_t vertices) {
-    entries = pieces.take<int32_t>(2 * vertices);
-    spare = pieces.take<int32_t>(2 * vertices);
-    counts = pieces.take<int32_t>(sort_counts(2 * vertices));
+  TREESCAN_MEMBER static constexpr int64_t bytes(int64_t vertices) {
+    return (4 * vertices + sort_counts(2 * vertices)) * static_cast<int64_t>(sizeof(int32_t));
   }
+  TREESCAN_MEMBER HalfEdges(char *memory, int64_t vertices)
+      : entries(reinterpret_cast<int32_t *>(memory)), spare(entries + 2 * vertices), counts(spare + 2 * vertices) {}
 };
 
 // Half-edges are numbered by twice the place of their edge in `edge_of`, plus one for the way back. At most 2^31.

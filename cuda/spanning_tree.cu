@@ -119,34 +119,30 @@ struct ItemEdges {
 
 // ---- What kernels work on ----
 
+// The memory of a team, in the order in which a block's own should hold it.
 struct Scratch {
-  int32_t *root_of;
+  Forest forest;
   AdjacencyArrays adjacency;
-  HalfEdges halves;        // these two never at once,
-  RootingScratch rooting;  // in one place
+  int32_t *root_of;
+  char *rest;  // for sorting half-edges, and then for rooting
 
-  TREESCAN_MEMBER void carve(Pieces &pieces, int64_t vertices) {
-    root_of = pieces.take<int32_t>(vertices);
+  TREESCAN_MEMBER Scratch(Pieces &pieces, int64_t vertices) {
+    forest.carve(pieces, vertices);
     adjacency.carve(pieces, vertices);
-    Pieces sorting = pieces;
-    halves.carve(sorting, vertices);
-    rooting = {pieces.take<char>(RootingScratch::bytes(vertices))};
-    if (sorting.used > pieces.used) pieces.used = sorting.used;
+    root_of = pieces.take<int32_t>(vertices);
+    rest = pieces.take<char>(max(HalfEdges::bytes(vertices), RootingScratch::bytes(vertices)));
   }
 };
 
-// The memory of a launch: a part for each team, but for the forest where that fits a block's own.
+// The memory of a launch: a block's own, and a part of the workspace for each team.
 struct TeamMemory {
+  int64_t own_bytes, part_bytes;
   char *parts;
-  int64_t part_bytes;
-  bool forest_is_shared;
   GridMemory *grid;
 
-  __device__ __forceinline__ void carve(int64_t team, char *shared, int64_t vertices, Forest &forest,
-                                        Scratch &scratch) const {
-    Pieces pieces{parts + team * part_bytes}, own{shared};
-    forest.carve(forest_is_shared ? own : pieces, vertices);
-    scratch.carve(pieces, vertices);
+  __device__ __forceinline__ Scratch of(int64_t team, char *own, int64_t vertices) const {
+    Pieces pieces{own, own_bytes, parts + team * part_bytes};
+    return Scratch(pieces, vertices);
   }
 };
 
@@ -236,7 +232,8 @@ struct GraphTrees {
   bool by_edge = false;
 
   template <class Team>
-  __device__ __forceinline__ void build(Team &team, const Forest &forest, const Scratch &scratch, int64_t item) const {
+  __device__ __forceinline__ void build(Team &team, const Scratch &scratch, int64_t item) const {
+    const Forest &forest = scratch.forest;
     const ItemEdges edges(graph, cost, descending, segments, item);
     const int32_t chosen_root = read_root(team, root, item, vertices, failure);
     if (chosen_root < 0 || !edges_in_range(team, edges)) return write_nothing(team, vertices, item, tree);
@@ -254,9 +251,10 @@ struct GraphTrees {
         team.sync();
       }
       sort_adjacency(team, vertices, forest.edge, !by_edge, [&](int64_t edge) { return edges.ends(edge); },
-                     scratch.halves, scratch.adjacency);
+                     HalfEdges(scratch.rest, vertices), scratch.adjacency);
     }
-    root_forest(team, vertices, scratch.adjacency.view(by_edge), scratch.root_of, scratch.rooting, item, tree);
+    root_forest(team, vertices, scratch.adjacency.view(by_edge), scratch.root_of, RootingScratch{scratch.rest}, item,
+                tree);
   }
 
  private:
@@ -317,7 +315,8 @@ struct ParentTrees {
   bool one_tree;
 
   template <class Team>
-  __device__ __forceinline__ void build(Team &team, const Forest &forest, const Scratch &scratch, int64_t item) const {
+  __device__ __forceinline__ void build(Team &team, const Scratch &scratch, int64_t item) const {
+    const Forest &forest = scratch.forest;
     int32_t new_root = -1;
     if (!prepare(team, forest, item, &new_root)) return write_nothing(team, vertices, item, tree);
     for_each(team, vertices, [&](int64_t v) {
@@ -327,8 +326,10 @@ struct ParentTrees {
     });
     team.sync();
     const auto ends = [&](int64_t v) { return Ends{static_cast<int32_t>(v), parent.at(item, v)}; };
-    sort_adjacency(team, vertices, forest.edge, true, ends, scratch.halves, scratch.adjacency);
-    root_forest(team, vertices, scratch.adjacency.view(false), scratch.root_of, scratch.rooting, item, tree);
+    sort_adjacency(team, vertices, forest.edge, true, ends, HalfEdges(scratch.rest, vertices),
+                   scratch.adjacency);
+    root_forest(team, vertices, scratch.adjacency.view(false), scratch.root_of, RootingScratch{scratch.rest}, item,
+                tree);
   }
 
  private:
@@ -387,13 +388,11 @@ constexpr int most_block_threads = 512, grid_threads = 256, draw_threads = 256;
 
 template <class Trees>
 __global__ void __launch_bounds__(most_block_threads) build_by_block(const Trees trees, const TeamMemory memory) {
-  SHARED_DYNAMIC(char, shared);
+  SHARED_DYNAMIC(char, own);
   BlockTeam team;
-  Forest forest;
-  Scratch scratch;
-  memory.carve(blockIdx.x, shared, trees.vertices, forest, scratch);
+  const Scratch scratch = memory.of(blockIdx.x, own, trees.vertices);
   for (int64_t item = blockIdx.x; item < trees.batch; item += gridDim.x) {
-    trees.build(team, forest, scratch, item);
+    trees.build(team, scratch, item);
     team.sync();
   }
 }
@@ -401,11 +400,9 @@ __global__ void __launch_bounds__(most_block_threads) build_by_block(const Trees
 template <class Trees>
 __global__ void __launch_bounds__(grid_threads) build_by_grid(const Trees trees, const TeamMemory memory) {
   GridTeam team(memory.grid);
-  Forest forest;
-  Scratch scratch;
-  memory.carve(0, nullptr, trees.vertices, forest, scratch);
+  const Scratch scratch = memory.of(0, nullptr, trees.vertices);
   for (int64_t item = 0; item < trees.batch; ++item) {
-    trees.build(team, forest, scratch, item);
+    trees.build(team, scratch, item);
     team.sync();
   }
 }
@@ -424,28 +421,25 @@ class Launch {
   Launch(int64_t batch, int64_t vertices) {
     if (vertices > most_vertices)
       fail(TREESCAN_TOO_LARGE, "graph: expected at most ", most_vertices, " vertices in CUDA memory, got ", vertices);
-    Pieces forest_pieces{nullptr}, pieces{nullptr};
-    Forest().carve(forest_pieces, vertices);
     by_grid_ = chooses_grid(batch, vertices);
+    constexpr int64_t static_shared = 1024;  // more than the kernels' arrays of fixed size take
+    Pieces pieces{nullptr, by_grid_ ? 0 : attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin) - static_shared, nullptr};
+    Scratch(pieces, vertices);
+    own_bytes_ = pieces.own_used;
+    part_bytes_ = (pieces.used + 63) / 64 * 64;
     if (by_grid_) {
       threads_ = grid_threads;
       blocks_ = std::min({resident_blocks(build_by_grid<Trees>, threads_, 0), GridMemory::most_blocks,
                           grid_size((vertices + threads_ - 1) / threads_)});
     } else {
       threads_ = static_cast<int>(std::min<int64_t>((vertices + 31) / 32 * 32, most_block_threads));
-      constexpr int64_t static_shared = 1024;  // more than the kernels' static arrays take
-      if (forest_pieces.used <= attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin) - static_shared)
-        shared_bytes_ = static_cast<size_t>(forest_pieces.used);
-      blocks_ = static_cast<unsigned>(
-          std::min<int64_t>(batch, resident_blocks(build_by_block<Trees>, threads_, shared_bytes_)));
+      const unsigned resident = resident_blocks(build_by_block<Trees>, threads_, static_cast<size_t>(own_bytes_));
+      blocks_ = static_cast<unsigned>(std::min<int64_t>(batch, resident));
     }
-    if (shared_bytes_ == 0) Forest().carve(pieces, vertices);
-    Scratch().carve(pieces, vertices);
-    part_bytes_ = (pieces.used + 63) / 64 * 64;
   }
 
   void carve(Carver &carver) {
-    memory_ = {carver.take<char>(times(by_grid_ ? 1 : blocks_, part_bytes_)), part_bytes_, shared_bytes_ > 0,
+    memory_ = {own_bytes_, part_bytes_, carver.take<char>(times(by_grid_ ? 1 : blocks_, part_bytes_)),
                carver.take<GridMemory>(by_grid_)};
   }
 
@@ -455,7 +449,8 @@ class Launch {
       check(cudaMemsetAsync(memory_.grid, 0, sizeof(GridMemory), stream), "trees");
       check(LAUNCH_COOPERATIVE((build_by_grid<Trees>), blocks_, threads_, 0, stream, trees, memory_), "trees");
     } else {
-      check(LAUNCH((build_by_block<Trees>), blocks_, threads_, shared_bytes_, stream, trees, memory_), "trees");
+      check(LAUNCH((build_by_block<Trees>), blocks_, threads_, static_cast<size_t>(own_bytes_), stream, trees, memory_),
+            "trees");
     }
   }
 
@@ -472,8 +467,7 @@ class Launch {
   bool by_grid_;
   int threads_;
   unsigned blocks_;
-  size_t shared_bytes_ = 0;
-  int64_t part_bytes_;
+  int64_t own_bytes_, part_bytes_;
   TeamMemory memory_{};
 };
 
