@@ -133,8 +133,8 @@ class Planner {
     });
     if (team_.any(wrong)) return false;
     team_.sum_before(planted_and_roots, &planted_and_roots);
-    planted_ = planted_and_roots >> 32;
-    roots_ = planted_and_roots & 0xffffffff;
+    planted_ = static_cast<int32_t>(planted_and_roots >> 32);
+    roots_ = static_cast<int32_t>(planted_and_roots);
 
     bool canonical = true;
     for_each(team_, vertices_ - 1, [&](int64_t before) {
@@ -246,7 +246,7 @@ class Planner {
       plan_.path_start[i] = static_cast<int32_t>(i);
       if (i == 0 || depth_of(here) != depth_of(before)) plan_.layer_start[depth_of(here)] = static_cast<int32_t>(i);
     });
-    finish(static_cast<int32_t>(planted_), num_layers, depth);
+    finish(planted_, num_layers, depth);
   }
 
   __device__ const int32_t *sort_by_depth(int32_t depth) {
@@ -320,9 +320,9 @@ class Planner {
 
   __device__ void finish(int32_t num_paths, int32_t num_layers, int32_t depth) {
     if (team_.rank() != 0) return;
-    plan_.path_start[num_paths] = static_cast<int32_t>(planted_);
+    plan_.path_start[num_paths] = planted_;
     plan_.layer_start[num_layers] = num_paths;
-    *plan_.summary = {1, static_cast<int32_t>(roots_), static_cast<int32_t>(planted_), num_paths, num_layers, depth};
+    *plan_.summary = {1, roots_, planted_, num_paths, num_layers, depth};
   }
 
   template <class T>
@@ -338,7 +338,7 @@ class Planner {
   Scratch scratch_;
   Plan plan_;
   Failure *failure_;
-  int64_t planted_ = 0, roots_ = 0;
+  int32_t planted_ = 0, roots_ = 0;
   bool canonical_ = false;
 };
 
