@@ -59,6 +59,8 @@ int64_t element_size(int32_t dtype) {
 // The memory of one call on the device.
 class Moved {
  public:
+  // A stream is none of CPU memory's: such a call isn't moved, and the library says what it does on the CPU.
+  explicit Moved(const void *stream) : stays_(stream != nullptr) {}
   ~Moved() {
     for (const auto &array : arrays_) cudaFree(array->device);
     cudaFree(workspace_memory_);
@@ -66,7 +68,7 @@ class Moved {
 
   // The view of a tensor's copy. What isn't a tensor in CPU memory is left to the library's checks.
   const treescan_tensor *operator()(const treescan_tensor *tensor) {
-    if (!tensor || tensor->device != TREESCAN_CPU) return tensor;
+    if (stays_ || !tensor || tensor->device != TREESCAN_CPU) return tensor;
     auto array = std::make_unique<Array>();
     array->view = *tensor;
     array->view.device = TREESCAN_CUDA;
@@ -112,7 +114,7 @@ class Moved {
   }
 
   treescan_workspace *operator()(treescan_workspace *workspace) {
-    if (!workspace || !workspace->data) return workspace;
+    if (stays_ || !workspace || !workspace->data || workspace->size < 0) return workspace;
     workspace_ = *workspace;
     const auto unaligned = reinterpret_cast<uintptr_t>(workspace->data) % 64;
     cudaMalloc(&workspace_memory_, static_cast<size_t>(workspace->size) + 64);
@@ -152,6 +154,7 @@ class Moved {
     return true;
   }
 
+  const bool stays_;
   std::vector<std::unique_ptr<Array>> arrays_;
   treescan_graph graph_{};
   treescan_tree_output tree_{};
@@ -165,7 +168,7 @@ thread_local std::string finding;  // of this thread's last call; empty if there
 
 // Runs call(moved) on a fresh device and waits for it.
 template <class Call>
-treescan_status on_device(Call call) {
+treescan_status on_device(void *stream, Call call) {
   static std::mutex mutex;  // there is one emulator
   const std::lock_guard<std::mutex> lock(mutex);
   treescan::emulation::Options options;
@@ -173,7 +176,7 @@ treescan_status on_device(Call call) {
     options.schedule = static_cast<treescan::emulation::Schedule>(std::atoi(schedule));
   treescan_status status = TREESCAN_OK;
   const auto report = treescan::emulation::run(options, [&] {
-    Moved moved;
+    Moved moved(stream);
     status = call(moved);
     const treescan_status later = LIBRARY(treescan_synchronize)(TREESCAN_CUDA, 0, nullptr);
     if (status == TREESCAN_OK) status = later;
@@ -225,7 +228,7 @@ treescan_status treescan_graph_edges(const treescan_graph *graph, const treescan
 treescan_status treescan_edge_weights(const treescan_graph *graph, const treescan_tensor *features, int32_t metric,
                                       int32_t exponential, const treescan_tensor *cost, treescan_workspace *workspace,
                                       void *stream) {
-  return on_device([&](Moved &moved) {
+  return on_device(stream, [&](Moved &moved) {
     return LIBRARY(treescan_edge_weights)(moved(graph), moved(features), metric, exponential, moved(cost),
                                           moved(workspace), stream);
   });
@@ -235,7 +238,7 @@ treescan_status treescan_minimum_spanning_tree(const treescan_graph *graph, cons
                                                int32_t maximum, const treescan_tensor *root,
                                                const treescan_tensor *segments, const treescan_tree_output *tree,
                                                treescan_workspace *workspace, void *stream) {
-  return on_device([&](Moved &moved) {
+  return on_device(stream, [&](Moved &moved) {
     return LIBRARY(treescan_minimum_spanning_tree)(moved(graph), moved(cost), maximum, moved(root), moved(segments),
                                                    moved(tree), moved(workspace), stream);
   });
@@ -244,7 +247,7 @@ treescan_status treescan_minimum_spanning_tree(const treescan_graph *graph, cons
 treescan_status treescan_random_spanning_tree(const treescan_graph *graph, const treescan_tensor *cost, uint64_t seed,
                                               const treescan_tensor *root, const treescan_tree_output *tree,
                                               treescan_workspace *workspace, void *stream) {
-  return on_device([&](Moved &moved) {
+  return on_device(stream, [&](Moved &moved) {
     return LIBRARY(treescan_random_spanning_tree)(moved(graph), moved(cost), seed, moved(root), moved(tree),
                                                   moved(workspace), stream);
   });
@@ -253,7 +256,7 @@ treescan_status treescan_random_spanning_tree(const treescan_graph *graph, const
 treescan_status treescan_tree_from_edges(const treescan_tensor *edges, const treescan_tensor *root,
                                          int32_t sibling_order, const treescan_tree_output *tree,
                                          treescan_workspace *workspace, void *stream) {
-  return on_device([&](Moved &moved) {
+  return on_device(stream, [&](Moved &moved) {
     return LIBRARY(treescan_tree_from_edges)(moved(edges), moved(root), sibling_order, moved(tree), moved(workspace),
                                              stream);
   });
@@ -262,14 +265,14 @@ treescan_status treescan_tree_from_edges(const treescan_tensor *edges, const tre
 treescan_status treescan_tree_from_parents(const treescan_tensor *parent, const treescan_tensor *root,
                                            const treescan_tree_output *tree, treescan_workspace *workspace,
                                            void *stream) {
-  return on_device([&](Moved &moved) {
+  return on_device(stream, [&](Moved &moved) {
     return LIBRARY(treescan_tree_from_parents)(moved(parent), moved(root), moved(tree), moved(workspace), stream);
   });
 }
 
 treescan_status treescan_forest_from_parents(const treescan_tensor *parent, const treescan_tree_output *tree,
                                              treescan_workspace *workspace, void *stream) {
-  return on_device([&](Moved &moved) {
+  return on_device(stream, [&](Moved &moved) {
     return LIBRARY(treescan_forest_from_parents)(moved(parent), moved(tree), moved(workspace), stream);
   });
 }
@@ -277,7 +280,7 @@ treescan_status treescan_forest_from_parents(const treescan_tensor *parent, cons
 treescan_status treescan_scan(int32_t direction, const treescan_tensor *parent, const treescan_tensor *order,
                               const treescan_tensor *x, const treescan_tensor *weights, const treescan_tensor *y,
                               treescan_workspace *workspace, void *stream) {
-  return on_device([&](Moved &moved) {
+  return on_device(stream, [&](Moved &moved) {
     return LIBRARY(treescan_scan)(direction, moved(parent), moved(order), moved(x), moved(weights), moved(y),
                                   moved(workspace), stream);
   });
@@ -288,7 +291,7 @@ treescan_status treescan_scan_backward(int32_t direction, const treescan_tensor 
                                        const treescan_tensor *grad_y, const treescan_tensor *grad_x,
                                        const treescan_tensor *grad_weights, treescan_workspace *workspace,
                                        void *stream) {
-  return on_device([&](Moved &moved) {
+  return on_device(stream, [&](Moved &moved) {
     return LIBRARY(treescan_scan_backward)(direction, moved(parent), moved(order), moved(x), moved(weights),
                                            moved(grad_y), moved(grad_x), moved(grad_weights), moved(workspace), stream);
   });
@@ -298,7 +301,7 @@ treescan_status treescan_selective_scan(int32_t direction, const treescan_tensor
                                         const treescan_selective_inputs *inputs, const treescan_tensor *y,
                                         const treescan_tensor *last_state, treescan_workspace *workspace,
                                         void *stream) {
-  return on_device([&](Moved &moved) {
+  return on_device(stream, [&](Moved &moved) {
     return LIBRARY(treescan_selective_scan)(direction, moved(parent), moved(order), moved(inputs), moved(y),
                                             moved(last_state), moved(workspace), stream);
   });
@@ -309,7 +312,7 @@ treescan_status treescan_selective_scan_backward(int32_t direction, const treesc
                                                  const treescan_tensor *grad_y, const treescan_tensor *grad_last_state,
                                                  const treescan_selective_gradients *gradients,
                                                  treescan_workspace *workspace, void *stream) {
-  return on_device([&](Moved &moved) {
+  return on_device(stream, [&](Moved &moved) {
     return LIBRARY(treescan_selective_scan_backward)(direction, moved(parent), moved(order), moved(inputs),
                                                      moved(grad_y), moved(grad_last_state), moved(gradients),
                                                      moved(workspace), stream);
