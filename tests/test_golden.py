@@ -10,6 +10,8 @@ import torch
 import treescan
 from treescan import nn
 
+pytestmark = pytest.mark.usefixtures("device")
+
 GOLDEN = Path(__file__).parent / "data" / "golden"
 
 
@@ -27,7 +29,7 @@ class Vectors:
         return key in self.arrays
 
     def __getitem__(self, key):
-        return torch.from_numpy(self.arrays[key])
+        return torch.tensor(self.arrays[key])
 
 
 def assert_close(value, golden, limit):

@@ -55,8 +55,29 @@ def test_binding_sees_the_c_interface_only():
 
 def test_shared_sources_do_not_know_a_backend():
     for path in sources("cpp/src", "*.h", "*.cpp"):
-        if path.parent.name != "cpu" and path.name != "abi.cpp":
+        if path.parent.name != "cpu" and path.name not in ("abi.cpp", "backend.cpp"):
             assert not [name for name in includes(path) if name.startswith("cpu/")], path
+
+
+def test_kernels_see_cuda_through_one_header():
+    """What cuda/ includes is its own, the shared part of cpp/src and the standard library; device.h alone has CUDA's."""
+    shared = {path.relative_to(ROOT / "cpp/src").as_posix() for path in sources("cpp/src", "*.h")}
+    known = {path.name for path in sources("cuda", "*.h")} | {name for name in shared if not name.startswith("cpu/")}
+    for path in sources("cuda", "*.h", "*.cu"):
+        foreign = {name for name in includes(path) if "." in name and name not in known and name != "treescan/treescan.h"}
+        if path.name == "device.h":
+            assert foreign == {"cooperative_groups.h", "cuda_bf16.h", "cuda_fp16.h", "cuda_runtime.h", "emulation.h"}
+        else:
+            assert not foreign, path
+
+
+def test_the_core_does_not_know_cuda():
+    """Nothing in cpp/ includes CUDA's headers or cuda/'s."""
+    kernels = {path.name for path in sources("cuda", "*.h")} - {path.name for path in sources("cpp", "*.h")}
+    for path in sources("cpp", "*.h", "*.hpp", "*.cpp"):
+        for name in includes(path):
+            assert name not in kernels and not re.match(r"(\.\./|cuda|cooperative_groups|cub/|thrust/|cu\w+\.h$)", name), (
+                f"{path}: {name}")
 
 
 @pytest.mark.parametrize(("files", "forbidden"), [

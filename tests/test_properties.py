@@ -12,6 +12,8 @@ from hypothesis import strategies as st
 import treescan
 from treescan import reference
 
+pytestmark = pytest.mark.usefixtures("device")
+
 DTYPES = {torch.float64: 1e-12, torch.float32: 1e-5, torch.float16: 4e-3, torch.bfloat16: 3e-2}
 DIRECTIONS = ("up", "down", "both")
 
@@ -38,7 +40,7 @@ SPECIAL = (0.0, -0.0, 1.0, -1.0, float("inf"), float("-inf"), float("nan"))
 
 
 def costs(graph, kind, seed):
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator(torch.get_default_device()).manual_seed(seed)
     shape = (2, graph.num_edges)
     if kind == "ties":
         return torch.randint(0, 3, shape, generator=generator).float()
@@ -73,10 +75,10 @@ def test_large_trees_are_minimal(shape):
     scipy = pytest.importorskip("scipy.sparse.csgraph")
     from scipy.sparse import csr_matrix
 
-    edges = graph.edge_index.numpy()
+    edges, cost = graph.edge_index.numpy(force=True), cost.cpu()
     least = scipy.minimum_spanning_tree(csr_matrix((cost[0].numpy() + 1, (edges[:, 0], edges[:, 1])),
                                                    shape=(graph.num_vertices,) * 2)).sum()
-    chosen = tree.edge[0][tree.edge[0] >= 0].long()
+    chosen = tree.edge[0][tree.edge[0] >= 0].long().cpu()
     assert (cost[0][chosen] + 1).sum().item() == least
     assert chosen.unique().numel() == graph.num_vertices - 1
 
@@ -179,7 +181,7 @@ def test_scans_equal_the_reference(batch, channels, height, width, dtype, direct
 
 @given(st.integers(1, 9), st.integers(0, 99), st.sampled_from(DIRECTIONS))
 def test_recurrences_equal_sums_over_paths(vertices, seed, direction):
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator(torch.get_default_device()).manual_seed(seed)
     parent = torch.tensor([[0] + [int(torch.randint(0, v, (), generator=generator)) for v in range(1, vertices)]])
     tree = treescan.Tree.from_parents(parent)
     x, weights = torch.randn(2, 1, 2, vertices, generator=generator, dtype=torch.float64).unbind()
@@ -190,7 +192,7 @@ def test_recurrences_equal_sums_over_paths(vertices, seed, direction):
 @given(st.integers(2, 30), st.integers(0, 99))
 def test_both_does_not_depend_on_the_root(vertices, seed):
     """Weights belong to edges: where a vertex and its parent change places, so does their weight."""
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator(torch.get_default_device()).manual_seed(seed)
     parent = torch.tensor([[0] + [int(torch.randint(0, v, (), generator=generator)) for v in range(1, vertices)]])
     tree = treescan.Tree.from_parents(parent)
     other = tree.reroot(seed % vertices)
@@ -295,6 +297,8 @@ def test_same_bits_on_any_number_of_threads_and_every_run(shape):
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
 def test_calls_after_a_fork():
     """A child has none of its parent's threads; the library's own pool starts anew there."""
+    if torch.get_default_device().type != "cpu":
+        pytest.skip("a GPU can't be used on both sides of a fork")
     x, weights = torch.randn(3, 40, 9, 8), torch.rand(3, 40, 9, 8)
     try:
         treescan.set_num_threads(3)

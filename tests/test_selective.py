@@ -7,6 +7,8 @@ from torch.autograd import forward_ad, gradcheck
 import treescan
 from treescan import reference
 
+pytestmark = pytest.mark.usefixtures("device")
+
 DIRECTIONS = ("up", "down", "both")
 LIMITS = {torch.float64: 1e-12, torch.float32: 5e-6, torch.float16: 4e-3, torch.bfloat16: 3e-2}
 NAMES = ("u", "delta", "A", "B", "C", "D", "z", "delta_bias")
@@ -31,7 +33,7 @@ def forest(batch, vertices):
 
 
 def tree_of(kind, batch, vertices, seed=0):
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator(torch.get_default_device()).manual_seed(seed)
     token = torch.arange(vertices)
     if kind == "forest":
         return forest(batch, vertices)
@@ -51,7 +53,7 @@ def tree_of(kind, batch, vertices, seed=0):
 
 def inputs(batch=2, channels=3, vertices=9, states=2, groups=1, dtype=torch.float64, leave_out=(), seed=0):
     """All arguments by name but the tree. groups=0: B and C are the same for all vertices."""
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator(torch.get_default_device()).manual_seed(seed)
     computed = torch.float64 if dtype == torch.float64 else torch.float32
 
     def normal(*shape, dtype=dtype):
@@ -84,7 +86,7 @@ def compare(values, tree, direction="down", softplus=True, limit=None):
     expected = reference.selective_tree_scan(**exact, **options)
     for i in range(2):
         assert_near(outputs[i], expected[i], limit or LIMITS[dtype], f"output {i}")
-    grads = [torch.randn(output.shape, generator=torch.Generator().manual_seed(1)).to(output.dtype) for output in outputs]
+    grads = [torch.randn(output.shape, generator=torch.Generator(torch.get_default_device()).manual_seed(1)).to(output.dtype) for output in outputs]
     actual = torch.autograd.grad(outputs, list(values.values()), grads)
     wanted = torch.autograd.grad(expected, list(exact.values()), [grad.double() for grad in grads],
                                  materialize_grads=True)
@@ -341,7 +343,7 @@ def test_autocast():
     tree = tree_of("chain", 1, 9)
     values = {name: value.detach() for name, value in inputs(dtype=torch.float32).items()}
     mixed = {**values, "u": values["u"].bfloat16(), "delta": values["delta"].bfloat16()}
-    with torch.autocast("cpu", torch.bfloat16):
+    with torch.autocast(torch.get_default_device().type, torch.bfloat16):
         y = treescan.selective_tree_scan(**mixed, tree=tree)
     assert y.dtype == torch.float32
     mixed = {name: value.float() for name, value in mixed.items()}
@@ -414,6 +416,8 @@ def test_empty_batches():
     ("direction", "sideways", ValueError, r"direction must be one of 'up', 'down', 'both', got 'sideways'"),
 ])
 def test_errors_name_the_argument(name, value, error, message):
+    if isinstance(value, torch.Tensor):
+        value = value.to(torch.get_default_device())
     values = {**inputs(dtype=torch.float32), "tree": tree_of("chain", 1, 9), name: value}
     with pytest.raises(error, match=message):
         treescan.selective_tree_scan(**values)

@@ -9,12 +9,14 @@ from torch.nn import functional as F
 
 import treescan
 
+pytestmark = pytest.mark.usefixtures("device")
+
 GOLDEN = Path(__file__).parent / "data" / "golden"
 
 
 def load(path):
     arrays = np.load(path)
-    return {key: torch.from_numpy(arrays[key]) for key in arrays.files if arrays[key].dtype.kind in "fi"}
+    return {key: torch.tensor(arrays[key]) for key in arrays.files if arrays[key].dtype.kind in "fi"}
 
 
 def files(prefix):

@@ -6,6 +6,8 @@ from torch.autograd import forward_ad, gradcheck, gradgradcheck
 
 import treescan
 
+pytestmark = pytest.mark.usefixtures("device")
+
 DIRECTIONS = ("up", "down", "both")
 DTYPES = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
 OPS = torch.ops.treescan
@@ -13,7 +15,7 @@ OPS = torch.ops.treescan
 
 def tree_of(batch=2, vertices=6, seed=0):
     """Trees that differ in shape and in root."""
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator(torch.get_default_device()).manual_seed(seed)
     parent = torch.zeros(batch, vertices, dtype=torch.int64)
     for item in range(batch):
         for vertex in range(1, vertices):
@@ -22,7 +24,7 @@ def tree_of(batch=2, vertices=6, seed=0):
 
 
 def inputs(*shape, dtype=torch.float64, seed=0, requires_grad=True):
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator(torch.get_default_device()).manual_seed(seed)
     x = torch.randn(shape, dtype=torch.float64, generator=generator).to(dtype)
     weights = (torch.rand(shape, dtype=torch.float64, generator=generator) * 1.4 - 0.4).to(dtype)
     return x.requires_grad_(requires_grad), weights.requires_grad_(requires_grad)
@@ -73,20 +75,20 @@ def test_opcheck_of_the_scans(direction, requires_grad, layout):
 
 
 GRAPHS = {
-    "grid": treescan.grid_graph(2, 3),
-    "grid8": treescan.grid_graph(2, 3, connectivity=8),
-    "tokens": treescan.token_graph(6, window=3),
-    "contexts": treescan.token_graph(6, window=2, context_length=[2, 5]),
-    "chain": treescan.chain_graph(6),
-    "edges": treescan.edge_graph(torch.tensor([[0, 1], [1, 2], [2, 3], [3, 4], [4, 5], [5, 0]]), 6),
-    "lists": treescan.edge_graph(torch.tensor([[[0, 1], [1, 2], [2, 3], [3, 4], [5, 4]]] * 2), 6),
+    "grid": lambda: treescan.grid_graph(2, 3),
+    "grid8": lambda: treescan.grid_graph(2, 3, connectivity=8),
+    "tokens": lambda: treescan.token_graph(6, window=3),
+    "contexts": lambda: treescan.token_graph(6, window=2, context_length=[2, 5]),
+    "chain": lambda: treescan.chain_graph(6),
+    "edges": lambda: treescan.edge_graph(torch.tensor([[0, 1], [1, 2], [2, 3], [3, 4], [4, 5], [5, 0]]), 6),
+    "lists": lambda: treescan.edge_graph(torch.tensor([[[0, 1], [1, 2], [2, 3], [3, 4], [5, 4]]] * 2), 6),
 }
 
 
 @pytest.mark.parametrize("name", GRAPHS)
 def test_opcheck_of_the_graph_ops(name):
-    graph = GRAPHS[name].arguments
-    features = torch.randn(2, 3, 6, generator=torch.Generator().manual_seed(0))
+    graph = GRAPHS[name]().arguments
+    features = torch.randn(2, 3, 6, generator=torch.Generator(torch.get_default_device()).manual_seed(0))
     root = torch.tensor([1, 4], dtype=torch.int32)
     torch.library.opcheck(OPS.edge_weights.default, (features, *graph, "l2", False))
     cost = OPS.edge_weights(features, *graph, "l2", False)
@@ -293,8 +295,8 @@ def test_vmap(in_dims, trees):
 
 @pytest.mark.parametrize("name", GRAPHS)
 def test_vmap_builds_the_same_trees(name):
-    graph = GRAPHS[name]
-    features = torch.randn(3, 2, 4, 6, generator=torch.Generator().manual_seed(0))
+    graph = GRAPHS[name]()
+    features = torch.randn(3, 2, 4, 6, generator=torch.Generator(torch.get_default_device()).manual_seed(0))
     build = lambda item: treescan.build_tree(item, graph, root=2)[:3]  # noqa: E731
     for actual, expected in zip(torch.func.vmap(build)(features), zip(*map(build, features))):
         assert torch.equal(actual, torch.stack(expected))
@@ -402,7 +404,7 @@ def test_make_fx_sees_one_op():
 def test_autocast_computes_in_float32():
     tree = tree_of()
     x, weights = inputs(2, 3, 6, dtype=torch.float32)
-    with torch.autocast("cpu", dtype=torch.bfloat16):
+    with torch.autocast(torch.get_default_device().type, dtype=torch.bfloat16):
         out = treescan.tree_scan(x.bfloat16(), weights, tree)
         assert out.dtype == torch.float32
         torch.testing.assert_close(out, treescan.tree_scan(x.bfloat16().float(), weights, tree))

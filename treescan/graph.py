@@ -60,10 +60,10 @@ class Graph:
         Grid: all (r,c)-(r+1,c) row by row, then all (r,c)-(r,c+1) row by row; 8-connected grids then list all
         (r,c)-(r+1,c+1) and all (r,c)-(r+1,c-1), row by row. Tokens: by lower vertex, then by higher one.
         """
-        return self.edge_index_on("cpu")
+        return self.edge_index_on(None)
 
-    def edge_index_on(self, device: torch.device | str) -> Tensor:
-        """`edge_index`, made on that device; a list that the graph was given stays where it is."""
+    def edge_index_on(self, device: torch.device | str | None) -> Tensor:
+        """`edge_index`, made on a device, or on torch's default device; a list that the graph was given stays where it is."""
         if self.kind == "edges":
             return self.edges.to(torch.int32)
         vertex = torch.arange(self.num_vertices, dtype=torch.int32, device=device)

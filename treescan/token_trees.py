@@ -44,8 +44,8 @@ def _check_mask(mask: Tensor, like: Tensor) -> None:
         raise ValueError(f"mask must have shape (B, L) = {shape} or (1, {shape[1]}), got {_shape(mask)}")
 
 
-def _checked_contexts(context_length: int | Sequence[int] | Tensor, like: Tensor) -> Tensor:
-    """(B|1, 1) context lengths, in [0, L]."""
+def _checked_contexts(context_length: int | Sequence[int] | Tensor, like: Tensor) -> Tensor | int:
+    """Context lengths in [0, L]: the int that was given, or a tensor (B|1, 1)."""
     contexts = torch.as_tensor(context_length)
     if contexts.is_floating_point() or contexts.dtype == torch.bool:
         raise TypeError(f"context_length must be integers, got {contexts.dtype}")
@@ -54,7 +54,7 @@ def _checked_contexts(context_length: int | Sequence[int] | Tensor, like: Tensor
     if contexts.is_cpu and not torch.compiler.is_compiling() and not ((contexts >= 0) & (contexts <= like.shape[2])).all():
         raise ValueError(f"context_length must be in [0, {like.shape[2]}] for features of shape {_shape(like)}, got "
                          f"{contexts.tolist()}")
-    return contexts.to(like.device).reshape(-1, 1)
+    return context_length if isinstance(context_length, int) else contexts.to(like.device).reshape(-1, 1)
 
 
 def causal_tree(features: Tensor | Sequence[Tensor], window: int = 3, metric: str = "cosine", *,
