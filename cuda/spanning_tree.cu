@@ -387,7 +387,7 @@ struct ParentTrees {
 constexpr int most_block_threads = 512, grid_threads = 256, draw_threads = 256;
 
 template <class Trees>
-__global__ void __launch_bounds__(most_block_threads) build_by_block(const Trees trees, const TeamMemory memory) {
+__global__ void __launch_bounds__(most_block_threads, 1) build_by_block(const Trees trees, const TeamMemory memory) {
   SHARED_DYNAMIC(char, own);
   BlockTeam team;
   const Scratch scratch = memory.of(blockIdx.x, own, trees.vertices);
@@ -398,7 +398,7 @@ __global__ void __launch_bounds__(most_block_threads) build_by_block(const Trees
 }
 
 template <class Trees>
-__global__ void __launch_bounds__(grid_threads) build_by_grid(const Trees trees, const TeamMemory memory) {
+__global__ void __launch_bounds__(grid_threads, 1) build_by_grid(const Trees trees, const TeamMemory memory) {
   GridTeam team(memory.grid);
   const Scratch scratch = memory.of(0, nullptr, trees.vertices);
   for (int64_t item = 0; item < trees.batch; ++item) {
@@ -420,10 +420,9 @@ class Launch {
  public:
   Launch(int64_t batch, int64_t vertices) {
     if (vertices > most_vertices)
-      fail(TREESCAN_TOO_LARGE, "graph: expected at most ", most_vertices, " vertices in CUDA memory, got ", vertices);
+      fail(TREESCAN_TOO_LARGE, "tree: expected at most ", most_vertices, " vertices in CUDA memory, got ", vertices);
     by_grid_ = chooses_grid(batch, vertices);
-    constexpr int64_t static_shared = 1024;  // more than the kernels' arrays of fixed size take
-    Pieces pieces{nullptr, by_grid_ ? 0 : attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin) - static_shared, nullptr};
+    Pieces pieces{nullptr, by_grid_ ? 0 : most_dynamic_shared(), nullptr};
     Scratch(pieces, vertices);
     own_bytes_ = pieces.own_used;
     part_bytes_ = (pieces.used + 63) / 64 * 64;
