@@ -59,7 +59,7 @@ struct RootingScratch {
 // long stretches without any. The mixing is one-to-one, and posts are the half-edges that it takes to the lowest numbers.
 class Posts {
  public:
-  __device__ __forceinline__ explicit Posts(int64_t half_edges)
+  __device__ __forceinline__ explicit Posts(uint32_t half_edges)
       : bits_(max(3, bits_for(half_edges))), mask_(static_cast<uint32_t>((int64_t{1} << bits_) - 1)) {}
 
   // As many numbers; some may belong to no half-edge. At most a quarter of the half-edges, or 1.
@@ -82,17 +82,17 @@ class Posts {
 };
 
 // The vertex, not before `from`, among whose half-edges this one is.
-__device__ __forceinline__ int64_t tail_of(const uint32_t *offsets, int64_t vertices, int64_t from, int64_t half_edge) {
-  const auto begins = [&](int64_t v) { return v < vertices && offsets[v] <= half_edge; };
-  int64_t step = 1;
-  for (; begins(from + step); step *= 2) from += step;
+__device__ __forceinline__ int32_t tail_of(const uint32_t *offsets, int32_t vertices, int32_t from, uint32_t half_edge) {
+  const auto begins = [&](int32_t step) { return step < vertices - from && offsets[from + step] <= half_edge; };
+  int32_t step = 1;
+  for (; begins(step); step *= 2) from += step;
   while (step /= 2)
-    if (begins(from + step)) from += step;
+    if (begins(step)) from += step;
   return from;
 }
 
 // The half-edge with this label among those of a vertex that has one.
-__device__ __forceinline__ uint32_t find_label(const Adjacency &adjacency, int64_t vertex, int32_t label) {
+__device__ __forceinline__ uint32_t find_label(const Adjacency &adjacency, int32_t vertex, int32_t label) {
   uint32_t first = adjacency.offsets[vertex], last = adjacency.offsets[vertex + 1] - 1;
   while (first < last) {
     const uint32_t middle = first + (last - first) / 2;
@@ -107,25 +107,26 @@ __device__ __forceinline__ uint32_t find_label(const Adjacency &adjacency, int64
 
 // By half-edge, how many come after it in its tour. `links` holds 2 (posts.count() + 1).
 template <class Team>
-__device__ __forceinline__ void rank_tours(Team &team, int64_t vertices, const Adjacency &adjacency,
+__device__ __forceinline__ void rank_tours(Team &team, int32_t vertices, const Adjacency &adjacency,
                                            const int32_t *root_of, uint32_t *ranks, Link *links) {
   const uint32_t *const offsets = adjacency.offsets;
-  const int64_t half_edges = offsets[vertices];
+  const uint32_t half_edges = offsets[vertices];
   // First the half-edge that comes next, or itself at the end. A thread takes neighbouring ones: their tails, too, are.
   uint32_t *const next = ranks;
-  const int64_t piece = (half_edges + team.size() - 1) / team.size();
-  const int64_t begin = min(half_edges, piece * static_cast<int64_t>(team.rank()));
-  int64_t tail = 0;
-  for (int64_t j = begin; j < min(half_edges, begin + piece); ++j) {
+  const int64_t piece = (int64_t{half_edges} + team.size() - 1) / team.size(), begin = piece * team.rank();
+  const int64_t past = min(int64_t{half_edges}, begin + piece);
+  int32_t tail = 0;
+#pragma unroll 1
+  for (int64_t i = begin; i < past; ++i) {
+    const auto j = static_cast<uint32_t>(i);
     tail = tail_of(offsets, vertices, tail, j);
-    const auto half_edge = static_cast<uint32_t>(j);
     const int32_t head = adjacency.neighbour[j];
-    const int32_t label = adjacency.by_edge ? adjacency.edge[j] : static_cast<int32_t>(tail);
+    const int32_t label = adjacency.by_edge ? adjacency.edge[j] : tail;
     const uint32_t after = find_label(adjacency, head, label) + 1;
     if (after < offsets[head + 1]) {
       next[j] = after;
     } else {
-      next[j] = root_of[head] == head ? half_edge : offsets[head];
+      next[j] = root_of[head] == head ? j : offsets[head];
     }
   }
   team.sync();
@@ -141,13 +142,12 @@ __device__ __forceinline__ void rank_tours(Team &team, int64_t vertices, const A
       half_edge = following;
     }
   };
-  for_each(team, end + int64_t{1}, [&](int64_t i) {
-    const auto number = static_cast<uint32_t>(i);
+  for_each(team, end + 1, [&](uint32_t number) {
     const uint32_t post = posts.half_edge(number);
-    links[i] = number < end && post < half_edges ? walk(post) : make_link(end, 0);
+    links[number] = number < end && post < half_edges ? walk(post) : make_link(end, 0);
   });
   team.sync();
-  const Link *const ranked = rank_lists(team, links, links + end + 1, end + int64_t{1});
+  const Link *const ranked = rank_lists(team, links, links + end + 1, end + 1);
 
   // The same walks once more, each over what no other walk reads.
   const auto write = [&](uint32_t half_edge, uint32_t rank) {
@@ -158,11 +158,11 @@ __device__ __forceinline__ void rank_tours(Team &team, int64_t vertices, const A
       half_edge = following;
     }
   };
-  for_each(team, end, [&](int64_t i) {
-    const uint32_t post = posts.half_edge(static_cast<uint32_t>(i));
-    if (post < half_edges) write(post, static_cast<uint32_t>(ranked[i]));
+  for_each(team, end, [&](uint32_t number) {
+    const uint32_t post = posts.half_edge(number);
+    if (post < half_edges) write(post, static_cast<uint32_t>(ranked[number]));
   });
-  for_each(team, vertices, [&](int64_t v) {
+  for_each(team, vertices, [&](int32_t v) {
     const uint32_t first = offsets[v];
     if (root_of[v] != v || first == offsets[v + 1] || posts.is_post(first)) return;
     const Link link = walk(first);
@@ -174,24 +174,26 @@ __device__ __forceinline__ void rank_tours(Team &team, int64_t vertices, const A
 // Writes an item's forest. root_of[v] is the root of v's tree, or -1 if v is in none, and then has no neighbours. The
 // adjacency must hold a forest: whoever calls this has made sure of it.
 template <class Team>
-__device__ void root_forest(Team &team, int64_t vertices, const Adjacency &adjacency, const int32_t *root_of,
+__device__ void root_forest(Team &team, int64_t num_vertices, const Adjacency &adjacency, const int32_t *root_of,
                             const RootingScratch &scratch, int64_t item, const TreeRows &output) {
+  const auto vertices = static_cast<int32_t>(num_vertices);
   const uint32_t *const offsets = adjacency.offsets;
   auto *const ranks = reinterpret_cast<uint32_t *>(scratch.memory);
-  auto *const sums = reinterpret_cast<int64_t *>(scratch.memory + 8 * vertices);
-  auto *const up = reinterpret_cast<uint32_t *>(scratch.memory + 24 * vertices + 64), *const enter = up + vertices;
+  auto *const sums = reinterpret_cast<int64_t *>(scratch.memory + 8 * num_vertices);
+  auto *const up = reinterpret_cast<uint32_t *>(scratch.memory + 24 * num_vertices + 64);
+  uint32_t *const enter = up + vertices;
   if (offsets[vertices] > 0) rank_tours(team, vertices, adjacency, root_of, ranks, reinterpret_cast<Link *>(sums));
 
   // Trees take a range of numbers each, by ascending root. A root notes where its range begins in `up`, where it ends in
   // `enter`; other vertices, the half-edge to the parent and the rank of the parent's; those in no tree, which of these.
   constexpr int64_t planted_one = int64_t{1} << 32;
-  const auto tree_size = [&](int64_t root) {
+  const auto tree_size = [&](int32_t root) {
     return offsets[root] == offsets[root + 1] ? 1 : (int64_t{ranks[offsets[root]]} + 3) / 2;
   };
-  const auto counted = [&](int64_t v) {
+  const auto counted = [&](int32_t v) {
     return root_of[v] == v ? tree_size(v) * planted_one : root_of[v] < 0 ? 1 : 0;
   };
-  const int64_t planted = exclusive_sums(team, vertices, counted, [&](int64_t v, int64_t before) {
+  const int64_t planted = exclusive_sums(team, vertices, counted, [&](int32_t v, int64_t before) {
     if (root_of[v] == v) {
       up[v] = static_cast<uint32_t>(before >> 32);
       enter[v] = up[v] + static_cast<uint32_t>(tree_size(v));
@@ -213,7 +215,7 @@ __device__ void root_forest(Team &team, int64_t vertices, const Adjacency &adjac
   // What each half-edge adds on the way: 1 to the depth in the lower half, and in the upper one what moves a vertex to its
   // place in preorder. For the tour takes the children after the grandparent first, which should come last.
   const auto slot = [&](int64_t top, uint32_t rank) { return 2 * top - 2 - rank; };
-  for_each(team, vertices, [&](int64_t v) {
+  for_each(team, vertices, [&](int32_t v) {
     const int32_t root = root_of[v];
     if (root < 0) return;
     const int64_t top = enter[root];
@@ -226,7 +228,7 @@ __device__ void root_forest(Team &team, int64_t vertices, const Adjacency &adjac
     if (parent != root) {
       const uint32_t first = offsets[parent], leaving = up[parent];
       const uint32_t turn = ranks[first == leaving ? leaving : first];
-      const int32_t label = adjacency.by_edge ? adjacency.edge[up[v]] : static_cast<int32_t>(v);
+      const int32_t label = adjacency.by_edge ? adjacency.edge[up[v]] : v;
       moved = label > adjacency.label(leaving) ? (turn - ranks[leaving]) / 2
                                                : -static_cast<int64_t>((enter[parent] - 1 - turn) / 2);
     }
@@ -240,14 +242,13 @@ __device__ void root_forest(Team &team, int64_t vertices, const Adjacency &adjac
   auto *const preorder = reinterpret_cast<int32_t *>(ranks), *const spare = preorder + vertices;
   uint32_t *const depths = up;
   uint32_t deepest = 0;
-  for_each(team, vertices, [&](int64_t v) {
-    const auto vertex = static_cast<int32_t>(v);
+  for_each(team, vertices, [&](int32_t v) {
     const int32_t root = root_of[v];
     if (root < 0) {
       output.parent.set(item, v, -1);
       output.depth.set(item, v, -1);
       output.edge.set(item, v, -1);
-      output.order.set(item, planted + enter[v], vertex);
+      output.order.set(item, planted + enter[v], v);
       return;
     }
     const int64_t top = enter[root];
@@ -258,10 +259,10 @@ __device__ void root_forest(Team &team, int64_t vertices, const Adjacency &adjac
       depth = static_cast<uint32_t>(sum);
       place = top - 1 - (enter[v] - depth) / 2 + (sum >> 32);
     }
-    output.parent.set(item, v, root == v ? vertex : adjacency.neighbour[up[v]]);
+    output.parent.set(item, v, root == v ? v : adjacency.neighbour[up[v]]);
     output.depth.set(item, v, static_cast<int32_t>(depth));
     output.edge.set(item, v, root == v ? -1 : adjacency.edge[up[v]]);
-    preorder[place] = vertex;
+    preorder[place] = v;
     depths[v] = depth;
     deepest = max(deepest, depth);
   });

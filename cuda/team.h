@@ -5,31 +5,35 @@
 // inputs must have been written before the team's last sync(); its outputs may be read after it returns.
 #pragma once
 
+#include <type_traits>
+
 #include "device.h"
 
 namespace treescan::cuda {
 
 constexpr int most_warps = 32;
 
+// The sum of the values of the lanes up to this one.
+__device__ __forceinline__ int64_t warp_sum_through(int64_t value) {
+  for (unsigned distance = 1; distance < 32; distance *= 2) {
+    const int64_t before = __shfl_up_sync(0xffffffffu, value, distance);
+    if (threadIdx.x % 32 >= distance) value += before;
+  }
+  return value;
+}
+
 // The sum of the values of the threads before this one in its block, and of all of them.
 __device__ __forceinline__ int64_t block_sum_before(int64_t value, int64_t *total) {
   SHARED(int64_t, warp_sums, most_warps);
-  const unsigned lane = threadIdx.x % 32, warp = threadIdx.x / 32, warps = blockDim.x / 32;
-  int64_t sum = value;
-  for (int distance = 1; distance < 32; distance *= 2) {
-    const int64_t before = __shfl_up_sync(0xffffffffu, sum, distance);
-    if (lane >= static_cast<unsigned>(distance)) sum += before;
-  }
-  if (lane == 31) warp_sums[warp] = sum;
+  const unsigned lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+  const int64_t through = warp_sum_through(value);
+  if (lane == 31) warp_sums[warp] = through;
   __syncthreads();
-  int64_t sum_before = sum - value, all = 0;
-  for (unsigned w = 0; w < warps; ++w) {
-    if (w < warp) sum_before += warp_sums[w];
-    all += warp_sums[w];
-  }
+  const int64_t through_warps = warp_sum_through(lane < blockDim.x / 32 ? warp_sums[lane] : 0);
   __syncthreads();  // the next call writes warp_sums
-  *total = all;
-  return sum_before;
+  *total = __shfl_sync(0xffffffffu, through_warps, 31);
+  const int64_t before_warp = __shfl_sync(0xffffffffu, through_warps, static_cast<int>((warp + 31) % 32));
+  return through - value + (warp > 0 ? before_warp : 0);
 }
 
 struct BlockTeam {
@@ -61,9 +65,9 @@ class GridTeam {
     const int mine = vote_, next = vote_ == 2 ? 0 : vote_ + 1;
     vote_ = next;
     if (__syncthreads_or(predicate) && threadIdx.x == 0) atomicOr(&memory_->votes[mine], 1);
-    if (rank() == 0) atomic_store(&memory_->votes[next], 0);
+    if (rank() == 0) memory_->votes[next] = 0;
     grid_sync();
-    return atomic_load(&memory_->votes[mine]) != 0;
+    return memory_->votes[mine] != 0;
   }
 
   __device__ __forceinline__ int64_t sum_before(int64_t value, int64_t *total) {
@@ -91,22 +95,26 @@ class GridTeam {
   int sum_ = 0, vote_ = 0;
 };
 
-// Calls body(i) for every i in [0, count), neighbours by neighbouring threads.
-template <class Team, class Body>
-__device__ __forceinline__ void for_each(const Team &team, int64_t count, Body body) {
-  for (int64_t i = team.rank(); i < count; i += team.size()) body(i);
+// Calls body(i) for every i in [0, count), neighbours by neighbouring threads. 32-bit counts make for leaner code.
+template <class Team, class Index, class Body>
+__device__ __forceinline__ void for_each(const Team &team, Index count, Body body) {
+  using Unsigned = std::make_unsigned_t<Index>;  // lest the step beyond the last overflow
+#pragma unroll 1
+  for (Unsigned i = team.rank(); i < static_cast<Unsigned>(count); i += team.size()) body(static_cast<Index>(i));
 }
 
 // put(i, sum of get(j) over j < i) for every i in [0, count). Returns the sum of all. put(i) may overwrite what get(i)
 // read.
-template <class Team, class Get, class Put>
-__device__ __forceinline__ int64_t exclusive_sums(Team &team, int64_t count, Get get, Put put) {
-  const int64_t piece = (count + team.size() - 1) / team.size();
-  const int64_t begin = min(count, piece * static_cast<int64_t>(team.rank())), end = min(count, begin + piece);
+template <class Team, class Index, class Get, class Put>
+__device__ __forceinline__ int64_t exclusive_sums(Team &team, Index count, Get get, Put put) {
+  const int64_t all = count, piece = (all + team.size() - 1) / team.size();
+  const int64_t before = min(all, piece * static_cast<int64_t>(team.rank()));
+  const auto begin = static_cast<Index>(before), end = static_cast<Index>(min(all, before + piece));
   int64_t sum = 0, total;
-  for (int64_t i = begin; i < end; ++i) sum += get(i);
+  for (Index i = begin; i < end; ++i) sum += get(i);
   sum = team.sum_before(sum, &total);
-  for (int64_t i = begin; i < end; ++i) {
+#pragma unroll 1
+  for (Index i = begin; i < end; ++i) {
     const int64_t value = get(i);
     put(i, sum);
     sum += value;
@@ -143,29 +151,34 @@ template <class Team, class Key>
 __device__ __forceinline__ int32_t *stable_sort(Team &team, int32_t *entries, int32_t *spare, int64_t count, int bits,
                                                 int32_t *counts, Key key) {
   // Each warp takes a piece, 32 entries at a time, and its lanes count one digit each.
-  const int64_t warps = min(static_cast<int64_t>(team.size() / 32), count / 32 + 1), warp = team.rank() / 32;
-  const int64_t piece = (count + warps * 32 - 1) / (warps * 32) * 32;
-  const int64_t begin = min(count, piece * warp), end = warp < warps ? min(count, begin + piece) : begin;
-  const unsigned lane = threadIdx.x % 32;
+  const auto all = static_cast<uint32_t>(count);
+  const uint32_t warps = min(team.size() / 32, all / 32 + 1), warp = team.rank() / 32, lane = threadIdx.x % 32;
+  const uint32_t piece = (all + warps * 32 - 1) / (warps * 32) * 32;
+  const uint32_t begin = warp < warps ? min(all, piece * warp) : all, end = min(all, begin + piece);
   const bool has_counter = warp < warps && lane < digits;
   int32_t *const counter = counts + lane * warps + warp;
   for (int shift = 0; shift < bits; shift += digit_bits) {
     const auto digit = [&](int32_t entry) { return key(entry) >> shift & (digits - 1); };
     int32_t counted = 0;
-    for (int64_t i = begin + lane; i - lane < end; i += 32)
+#pragma unroll 1
+    for (uint32_t row = begin; row < end; row += 32) {
+      const uint32_t i = row + lane;
       counted += __popc(WarpDigits(i < end, i < end ? digit(entries[i]) : 0).lanes(lane));
+    }
     if (has_counter) *counter = counted;
     team.sync();
-    exclusive_sums(team, digits * warps, [&](int64_t i) { return counts[i]; },
-                   [&](int64_t i, int64_t sum) { counts[i] = static_cast<int32_t>(sum); });
+    exclusive_sums(team, digits * warps, [&](uint32_t i) { return counts[i]; },
+                   [&](uint32_t i, int64_t sum) { counts[i] = static_cast<int32_t>(sum); });
     int32_t place = has_counter ? *counter : 0;
-    for (int64_t i = begin + lane; i - lane < end; i += 32) {
+#pragma unroll 1
+    for (uint32_t row = begin; row < end; row += 32) {
+      const uint32_t i = row + lane;
       const int32_t entry = i < end ? entries[i] : 0;
-      const unsigned mine = i < end ? digit(entry) : 0;
-      const WarpDigits all(i < end, mine);
+      const uint32_t mine = i < end ? digit(entry) : 0;
+      const WarpDigits others(i < end, mine);
       const int32_t first = __shfl_sync(0xffffffffu, place, static_cast<int>(mine));
-      if (i < end) spare[first + __popc(all.lanes(mine) & ((1u << lane) - 1))] = entry;
-      place += __popc(all.lanes(lane));
+      if (i < end) spare[first + __popc(others.lanes(mine) & ((1u << lane) - 1))] = entry;
+      place += __popc(others.lanes(lane));
     }
     team.sync();
     int32_t *const sorted = spare;
