@@ -6,7 +6,7 @@ namespace treescan::cuda {
 
 namespace {
 
-constexpr int most_threads = 512;
+constexpr int most_threads = 384;
 
 // Trees of more vertices get the whole device, one after another: a block alone would take long over each of its rounds,
 // longer than the whole device takes to meet.
@@ -335,7 +335,7 @@ class Planner {
 };
 
 // A block for each tree at a time. Blocks stay, and keep their scratch memory.
-__global__ void __launch_bounds__(most_threads) plan_by_blocks(PlanViews views, Rows parents, Rows orders,
+__global__ void __launch_bounds__(most_threads, 1) plan_by_blocks(PlanViews views, Rows parents, Rows orders,
                                                                ScanStrategy strategy, char *scratch, Failure *failure) {
   BlockTeam team;
   char *const own = scratch + blockIdx.x * Scratch::bytes(views.vertices);
@@ -346,7 +346,7 @@ __global__ void __launch_bounds__(most_threads) plan_by_blocks(PlanViews views, 
 }
 
 // One tree after the other, by all blocks together.
-__global__ void __launch_bounds__(most_threads) plan_by_grid(PlanViews views, Rows parents, Rows orders,
+__global__ void __launch_bounds__(most_threads, 1) plan_by_grid(PlanViews views, Rows parents, Rows orders,
                                                              ScanStrategy strategy, char *scratch, GridMemory *memory,
                                                              Failure *failure) {
   GridTeam team(memory);

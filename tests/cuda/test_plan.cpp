@@ -121,11 +121,11 @@ Forest forest(const Numbers &earlier, Order kind, std::mt19937 &random) {
 
 enum class Outline { recursive, chain, star, caterpillar, binary, forest, none };
 
-Numbers parents_of(Outline shape, int32_t count, std::mt19937 &random) {
+Numbers parents_of(Outline outline, int32_t count, std::mt19937 &random) {
   Numbers parent(static_cast<size_t>(count));
   for (int32_t v = 0; v < count; ++v) {
     const auto earlier = static_cast<int32_t>(v == 0 ? 0 : random() % static_cast<uint32_t>(v));
-    switch (shape) {
+    switch (outline) {
       case Outline::recursive: parent[index(v)] = earlier; break;
       case Outline::chain: parent[index(v)] = std::max(0, v - 1); break;
       case Outline::star: parent[index(v)] = 0; break;
@@ -283,7 +283,7 @@ void check_plans(const std::vector<Forest> &forests, const std::string &what) {
   strategy = ScanStrategy::automatic;
 }
 
-constexpr Outline shapes[] = {Outline::recursive, Outline::chain, Outline::star, Outline::caterpillar,
+constexpr Outline outlines[] = {Outline::recursive, Outline::chain, Outline::star, Outline::caterpillar,
                             Outline::binary, Outline::forest, Outline::none};
 constexpr Order orders[] = {Order::breadth_first, Order::siblings_shuffled, Order::depth_first};
 
@@ -304,13 +304,226 @@ ScanStrategy scan_strategy() { return strategy; }
 TEST(every_field_is_as_planned_step_by_step) {
   std::mt19937 random(1);
   for (const int32_t count : {1, 2, 3, 7, 31, 33, 65, 130})
-    for (const Outline shape : shapes)
+    for (const Outline outline : outlines)
       for (const Order order : orders)
         run([&] {
-          check_plans({forest(parents_of(shape, count, random), order, random)},
-                      "shape " + std::to_string(static_cast<int>(shape)) + ", order " +
+          check_plans({forest(parents_of(outline, count, random), order, random)},
+                      "outline " + std::to_string(static_cast<int>(outline)) + ", order " +
                           std::to_string(static_cast<int>(order)) + ", vertices " + std::to_string(count));
         });
+}
+
+TEST(blocks_of_a_grid_plan_one_tree_together) {
+  std::mt19937 random(2);
+  for (const Order order : {Order::breadth_first, Order::depth_first})
+    run([&] {
+      check_plans({forest(parents_of(Outline::forest, 900, random), order, random)}, "three blocks");
+    });
+}
+
+TEST(every_item_has_its_own_rows) {
+  std::mt19937 random(3);
+  run([&] {
+    std::vector<Forest> forests;
+    for (int k = 0; k < 9; ++k)  // more than blocks are resident
+      forests.push_back(forest(parents_of(outlines[k % 7], 37, random), orders[k % 3], random));
+    check_plans(forests, "nine trees");
+  });
+}
+
+TEST(rows_may_be_strided_and_serve_all_items) {
+  std::mt19937 random(4);
+  constexpr int64_t count = 45;
+  const Forest one = forest(parents_of(Outline::recursive, count, random), Order::breadth_first, random);
+  Forest other = one;  // the same tree in another order
+  std::reverse(other.order.begin() + 1, other.order.end());
+  std::stable_sort(other.order.begin(), other.order.end(), [&](int32_t v, int32_t w) {
+    const auto depth = [&](int32_t of) {
+      int32_t steps = 0;
+      for (; one.parent[index(of)] != of; of = one.parent[index(of)]) ++steps;
+      return steps;
+    };
+    return depth(v) < depth(w);
+  });
+  strategy = ScanStrategy::paths;
+  run([&] {
+    const Twin<int32_t> parent({1, count}, [&](int64_t i) { return one.parent[static_cast<size_t>(i)]; }, {1, 3});
+    const Twin<int32_t> order({2, count}, [&](int64_t i) {
+      return (i < count ? one : other).order[static_cast<size_t>(i % count)];
+    }, {1, 2});
+    const Result two_orders = make(parent, order);
+    EQUAL(two_orders.trees.size(), size_t{2});
+    check_equal(two_orders.trees[0], plan(one, strategy), "one parent, first order");
+    check_equal(two_orders.trees[1], plan(other, strategy), "one parent, second order");
+
+    const Twin<int32_t> twice({3, count}, [&](int64_t i) { return one.parent[static_cast<size_t>(i % count)]; }, {0, 1});
+    const Twin<int32_t> once({1, count}, [&](int64_t i) { return one.order[static_cast<size_t>(i)]; });
+    const Result three = make(twice, once);
+    EQUAL(three.trees.size(), size_t{3});
+    for (const Made &made : three.trees) check_equal(made, plan(one, strategy), "expanded parents");
+  });
+  strategy = ScanStrategy::automatic;
+}
+
+TEST(nothing_to_plan) {
+  run([] {
+    EQUAL(make(Twin<int32_t>({0, 5}, 0), Twin<int32_t>({0, 5}, 0)).trees.size(), size_t{0});
+    const Twin<int32_t> parent({2, 0}, 0), order({2, 0}, 0);
+    treescan::Carver measure;
+    Plans plans(measure, *parent.cuda(), *order.cuda());
+    plans.make(*parent.cuda(), *order.cuda(), nullptr, nullptr);
+  });
+}
+
+namespace {
+
+// The second of three trees is wrong; the others are planned all the same.
+void check_fault(const Numbers &parent, const Numbers &order, ValueFault fault, const std::vector<int64_t> &numbers,
+                 const char *what) {
+  const Numbers good_parent = {0, 0, 0, 1, 1, 2}, good_order = {0, 1, 2, 3, 4, 5};
+  for (const TreeTeam t : {TreeTeam::block, TreeTeam::grid}) {
+    team = t;
+    run([&] {
+      const auto rows = [](const Numbers &good, const Numbers &bad) {
+        return [&](int64_t i) { return (i / 6 == 1 ? bad : good)[static_cast<size_t>(i % 6)]; };
+      };
+      const Twin<int32_t> parents({3, 6}, rows(good_parent, parent)), in_order({3, 6}, rows(good_order, order));
+      const Result result = make(parents, in_order);
+      CHECK(result.failure.fault == static_cast<int32_t>(fault), what, ": ", result.failure.fault);
+      for (size_t i = 0; i < numbers.size(); ++i) CHECK(result.failure.numbers[i] == numbers[i], what, ", number ", i);
+      CHECK(result.trees[0].summary.valid == 1 && result.trees[2].summary.valid == 1, what);
+      CHECK(result.trees[1].summary.valid == 0, what);
+    });
+  }
+  team = TreeTeam::automatic;
+}
+
+}  // namespace
+
+TEST(faults_are_reported_as_the_cpu_reports_them) {
+  const Numbers parent = {0, 0, 0, 1, 1, 2}, order = {0, 1, 2, 3, 4, 5};
+  check_fault(parent, {0, 1, 2, 6, 4, 5}, ValueFault::order_out_of_range, {6, 6, 3, 1}, "vertex too large");
+  check_fault(parent, {0, 1, 2, 3, 4, -1}, ValueFault::order_out_of_range, {6, -1, 5, 1}, "vertex negative");
+  check_fault(parent, {0, 1, 2, 3, 2, 5}, ValueFault::order_repeats, {2, 4, 2, 1}, "vertex twice");
+  check_fault({0, 0, 0, 1, 6, 2}, order, ValueFault::parent_out_of_range, {6, 6, 4, 1}, "parent too large");
+  check_fault({0, 0, 0, -2, 1, 2}, order, ValueFault::parent_out_of_range, {6, -2, 3, 1}, "parent negative");
+  check_fault({0, 0, 0, -1, 1, 2}, order, ValueFault::order_lacks_parents_last, {4, 1, 4, 1}, "no parent, not last");
+  check_fault({0, 0, 2, 1, 1, 2}, order, ValueFault::order_lacks_roots_first, {2, 2, 1}, "root behind another vertex");
+  check_fault(parent, {0, 1, 3, 5, 2, 4}, ValueFault::order_child_before_parent, {5, 3, 2, 1}, "child too early");
+  check_fault({0, 0, 4, 1, 2, 2}, order, ValueFault::order_child_before_parent, {2, 2, 4, 1}, "a cycle");
+  check_fault({1, 2, 0, 4, 5, 3}, order, ValueFault::order_child_before_parent, {}, "cycles only");
+}
+
+TEST(no_values_lead_astray) {
+  std::mt19937 random(5);
+  constexpr int32_t count = 6;
+  int valid = 0;
+  for (int round = 0; round < 300; ++round) {
+    // A tree with a few numbers overwritten.
+    Forest one = forest(parents_of(Outline::forest, count, random), orders[round % 3], random);
+    for (uint32_t change = random() % 3; change-- > 0;)
+      (random() % 2 ? one.parent : one.order)[random() % count] = static_cast<int32_t>(random() % (count + 3)) - 2;
+    bool right = true, unplanted = false, other = false;
+    Numbers at(count, -1);
+    for (int32_t i = 0; i < count && right; ++i) {
+      const int32_t v = one.order[index(i)];
+      right = v >= 0 && v < count && at[index(v)] < 0;
+      if (!right) break;
+      const int32_t p = one.parent[index(v)];
+      right = p >= -1 && p < count && (p < 0 || !unplanted) && (p != v || !other) && (p < 0 || p == v || at[index(p)] >= 0);
+      unplanted |= p < 0;
+      other |= p != v;
+      at[index(v)] = i;
+    }
+    valid += right;
+    run([&] {
+      const Twin<int32_t> parent({1, count}, [&](int64_t i) { return one.parent[static_cast<size_t>(i)]; });
+      const Twin<int32_t> order({1, count}, [&](int64_t i) { return one.order[static_cast<size_t>(i)]; });
+      const Result result = make(parent, order);
+      EQUAL(result.trees[0].summary.valid, right);
+      EQUAL(result.failure.fault == 0, right);
+      if (right) check_promises(result.trees[0], "changed");
+    });
+  }
+  CHECK(valid > 50 && valid < 250, valid);
+}
+
+TEST(the_order_in_which_threads_run_is_nothing_to_go_by) {
+  for (const TreeTeam t : {TreeTeam::block, TreeTeam::grid})
+    for (const Order order : {Order::breadth_first, Order::depth_first})
+      expect_clean("plan", [&] {
+        std::mt19937 random(6);
+        team = t;
+        strategy = ScanStrategy::paths;
+        // Blocks of the grid share a tree if it has more vertices than a block has threads.
+        const int32_t count = 33;
+        const std::vector<Forest> forests = {forest(parents_of(Outline::forest, count, random), order, random),
+                                             forest(parents_of(Outline::caterpillar, count, random), order, random)};
+        check_plans(forests, "any schedule");
+        const Forest wrong = {Numbers(count, 1), Numbers(count, 2)};
+        const Twin<int32_t> parent({1, count}, 1), repeated({1, count}, 2);
+        EQUAL(make(parent, repeated).trees[0].summary.valid, 0);
+      });
+}
+
+TEST(strategy_goes_by_depth) {
+  std::mt19937 random(7);
+  run([&] {
+    const auto one = [&](Outline outline) {
+      const Forest made = forest(parents_of(outline, 200, random), Order::breadth_first, random);
+      const Twin<int32_t> parent({1, 200}, [&](int64_t i) { return made.parent[static_cast<size_t>(i)]; });
+      const Twin<int32_t> order({1, 200}, [&](int64_t i) { return made.order[static_cast<size_t>(i)]; });
+      return make(parent, order).trees[0].summary;
+    };
+    EQUAL(one(Outline::chain).num_paths, 1);
+    EQUAL(one(Outline::star).num_paths, 200);
+    EQUAL(one(Outline::recursive).num_paths, 200);
+    EQUAL(one(Outline::caterpillar).num_layers, 2);
+  });
+}
+
+namespace {
+
+struct Cost {
+  int64_t barriers, bytes;
+};
+
+// What planning one tree of so many vertices takes.
+Cost cost(Outline outline, int32_t count, Order order) {
+  std::mt19937 random(8);
+  const Report report = run([&] {
+    const Forest made = forest(parents_of(outline, count, random), order, random);
+    const Twin<int32_t> parent({1, count}, [&](int64_t i) { return made.parent[static_cast<size_t>(i)]; });
+    const Twin<int32_t> in_order({1, count}, [&](int64_t i) { return made.order[static_cast<size_t>(i)]; });
+    EQUAL(make(parent, in_order).trees[0].summary.valid, 1);
+  });
+  EQUAL(report.kernels.size(), size_t{1});
+  const auto &counters = report.kernels.begin()->second;
+  EQUAL(counters.launches, 1);
+  return {counters.most_barriers_of_a_block, (counters.loads.bytes + counters.stores.bytes) / count};
+}
+
+}  // namespace
+
+TEST(a_chain_takes_no_more_barriers_than_other_trees) {
+  if (!treescan::emulation::sees_accesses()) return;
+  const int32_t count = long_form() ? 65536 : 4096;
+  team = TreeTeam::block;
+  const Cost chain = cost(Outline::chain, count, Order::breadth_first);
+  for (const Outline outline : {Outline::recursive, Outline::star, Outline::caterpillar, Outline::forest}) {
+    const Cost other = cost(outline, count, Order::breadth_first);
+    CHECK(chain.barriers <= 4 * other.barriers && other.barriers <= 4 * chain.barriers, chain.barriers, " and ",
+          other.barriers);
+    std::cout << static_cast<int>(outline) << ": " << other.barriers << " barriers, " << other.bytes << " bytes a vertex\n";
+  }
+  std::cout << "chain: " << chain.barriers << " barriers, " << chain.bytes << " bytes a vertex\n";
+  const Cost df = cost(Outline::recursive, count, Order::depth_first);
+  std::cout << "depth first: " << df.barriers << " barriers, " << df.bytes << " bytes a vertex\n";
+  strategy = ScanStrategy::paths;
+  const Cost p = cost(Outline::recursive, count, Order::breadth_first);
+  std::cout << "recursive, paths: " << p.barriers << " barriers, " << p.bytes << " bytes a vertex\n";
+  strategy = ScanStrategy::automatic;
+  team = TreeTeam::automatic;
 }
 
 TEST_MAIN
