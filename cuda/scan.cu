@@ -14,11 +14,7 @@ namespace treescan::cuda {
 
 namespace {
 
-#ifndef MT
-#define MT 256
-#define MB 2
-#endif
-constexpr int most_threads = MT;
+constexpr int most_threads = 256, least_blocks = 2;  // of a block; on a multiprocessor
 
 // A pass takes tiles of its inputs to tiles of its outputs, whose memory may be that of inputs: see Operands. What vertices
 // send to their parents and pass on to their children needs rows of the type that is computed in. Tiles of outputs are
@@ -169,7 +165,7 @@ struct Operands {
 // Blocks take tasks in turns. Copies of tiles lie in shared memory, all of them and in the type that is computed in; or, as
 // well as states, in the block's part of `memory`, those that are needed and in the type that is stored.
 template <class Pass, class S, int N, bool InShared>
-__global__ void __launch_bounds__(most_threads, MB)
+__global__ void __launch_bounds__(most_threads, least_blocks)
     scan_tiles(PlanViews plans, Tiling tiling, Operands<Pass::inputs, Pass::outputs> operands, char *memory,
                int64_t block_bytes) {
   using T = Computed<S>;
