@@ -5,6 +5,7 @@
 
 #include "device.h"
 #include "formula.h"
+#include "half.h"
 
 namespace treescan::cuda {
 
@@ -72,18 +73,33 @@ __device__ __forceinline__ Lanes<To, N> convert(const Lanes<From, N> &lanes) {
 template <class S>
 constexpr int vector_lanes = static_cast<int>(16 / sizeof(Computed<S>));
 
+// What is loaded and stored by one instruction.
+template <size_t Bytes>
+using Piece = std::conditional_t<
+    Bytes == 16, uint4,
+    std::conditional_t<Bytes == 8, uint2, std::conditional_t<Bytes == 4, unsigned, unsigned short>>>;
+
 // One thread's lanes of the rows of all vertices.
 template <class S, int N>
 struct Rows {
+  using Stored = Lanes<S, N>;
   using Vector = Lanes<Computed<S>, N>;
-  S *data;         // the thread's first lane in the row of vertex 0
-  int64_t stride;  // from a row to the next, in elements
+  char *data;      // the thread's first lane in the row of vertex 0
+  int64_t stride;  // from a row to the next, in bytes
 
-  __device__ __forceinline__ Lanes<S, N> &at(int64_t v) const {
-    return *reinterpret_cast<Lanes<S, N> *>(data + v * stride);
+  __device__ __forceinline__ Stored get(int64_t v) const { return cast_bits<Stored>(*piece(v)); }
+  __device__ __forceinline__ void put(int64_t v, const Stored &lanes) const {
+    *piece(v) = cast_bits<Piece<sizeof(Stored)>>(lanes);
   }
-  __device__ __forceinline__ Vector load(int64_t v) const { return convert<Computed<S>>(at(v)); }
-  __device__ __forceinline__ void store(int64_t v, const Vector &value) const { at(v) = convert<S>(value); }
+
+  // As computed with.
+  __device__ __forceinline__ Vector load(int64_t v) const { return convert<Computed<S>>(get(v)); }
+  __device__ __forceinline__ void store(int64_t v, const Vector &value) const { put(v, convert<S>(value)); }
+
+ private:
+  __device__ __forceinline__ Piece<sizeof(Stored)> *piece(int64_t v) const {
+    return reinterpret_cast<Piece<sizeof(Stored)> *>(data + v * stride);
+  }
 };
 
 }  // namespace treescan::cuda

@@ -14,7 +14,7 @@ namespace treescan::cuda {
 
 namespace {
 
-constexpr int most_threads = 512;
+constexpr int most_threads = 256, least_blocks = 2;  // of a block; on a multiprocessor
 
 // A pass takes tiles of its inputs to tiles of its outputs, whose memory may be that of inputs: see Operands. What vertices
 // send to their parents and pass on to their children needs rows of the type that is computed in. Tiles of outputs are
@@ -165,7 +165,7 @@ struct Operands {
 // Blocks take tasks in turns. Copies of tiles lie in shared memory, all of them and in the type that is computed in; or, as
 // well as states, in the block's part of `memory`, those that are needed and in the type that is stored.
 template <class Pass, class S, int N, bool InShared>
-__global__ void __launch_bounds__(most_threads)
+__global__ void __launch_bounds__(most_threads, least_blocks)
     scan_tiles(PlanViews plans, Tiling tiling, Operands<Pass::inputs, Pass::outputs> operands, char *memory,
                int64_t block_bytes) {
   using T = Computed<S>;
@@ -175,19 +175,20 @@ __global__ void __launch_bounds__(most_threads)
   constexpr int inputs = Pass::inputs, outputs = Pass::outputs;
   constexpr int num_states = Pass::template num_states<holds_states<Tile, State>>, states_in_memory = InShared ? 0 : num_states;
   SHARED_DYNAMIC(char, shared);
-  char *const own = InShared ? shared : memory + blockIdx.x * block_bytes;
-  T *const own_states = reinterpret_cast<T *>(own);
-  auto *const own_copies =
-      reinterpret_cast<Stored *>(own_states + states_in_memory * tiling.vertices * tiling.vectors * N);
+  char *const own_states = InShared ? shared : in_global_memory(memory + blockIdx.x * block_bytes);
+  char *const own_copies = own_states + states_in_memory * tiling.vertices * tiling.vectors * static_cast<int64_t>(sizeof(Lanes<T, N>));
 
   for (int64_t task = blockIdx.x; task < tiling.tasks; task += gridDim.x) {
     const Seat seat(tiling, task, N);
     const Plan plan = plans.of(seat.item);
     const auto is_copied = [](const Operand &operand) { return InShared || !operand.has_vectors; };
     const auto tile_of = [&](const Operand &operand, int copy) -> Tile {
-      if constexpr (!InShared)
-        if (!is_copied(operand)) return seat.in_place<S, N>(operand);
-      return seat.own<Stored, N>(own_copies, copy);
+      Tile tile = seat.own<Stored, N>(own_copies, copy);
+      if constexpr (!InShared) {
+        if (!is_copied(operand)) tile = seat.in_place<S, N>(operand);
+        tile.data = in_global_memory(tile.data);
+      }
+      return tile;
     };
     Tile in[inputs], out[outputs];
     State states[num_states + 1] = {};
@@ -198,7 +199,7 @@ __global__ void __launch_bounds__(most_threads)
     for (int i = 0; i < outputs; ++i) out[i] = tile_of(operands.out[i], i + 1 < outputs ? copy_of_grad_y : copy_of_x);
     // On the way down a vertex uses its weight before it leaves what is passed on: in shared memory that needs no more room.
     for (int i = 0; i < num_states; ++i)
-      states[i] = seat.own<T, N>(InShared ? reinterpret_cast<T *>(own_copies) : own_states, InShared ? copy_of_weights : i);
+      states[i] = seat.own<T, N>(own_states, InShared ? copy_of_weights : i);
     __syncthreads();
 
     const auto fill = [&](int64_t v, T value) {

@@ -9,14 +9,14 @@ namespace treescan::cuda {
 
 // Which paths of a layer a thread takes: the `first` and every `step`th from there. Threads that have no lanes take none.
 struct Turns {
-  int64_t first, step;
+  uint32_t first, step;
 };
 
-constexpr int64_t no_turn = INT32_MAX;
+constexpr uint32_t no_turn = INT32_MAX;
 
 // So many places of a path are fetched at a time, their loads independent of each other, before they are worked on one by
 // one: a long path isn't bound by the latency of each.
-constexpr int32_t places_ahead = 4;
+constexpr int32_t places_ahead = 2;
 
 // Visits every place in trees after its children. A place has Sums sums, each `value(s, vertex)` plus what its children
 // send, and passes them to keep(vertex, is_top, sums). What a path's top sends to its parent on another path is made of
@@ -27,8 +27,8 @@ __device__ __forceinline__ void sweep_up(const Plan &plan, Turns turns, const We
   using Vector = typename State::Vector;
   for (int32_t layer = plan.summary->num_layers - 1; layer >= 0; --layer) {
     __syncthreads();
-    const int64_t paths_end = plan.layer_start[layer + 1];
-    for (int64_t path = plan.layer_start[layer] + turns.first; path < paths_end; path += turns.step) {
+    const auto paths_end = static_cast<uint32_t>(plan.layer_start[layer + 1]);
+    for (uint32_t path = static_cast<uint32_t>(plan.layer_start[layer]) + turns.first; path < paths_end; path += turns.step) {
       const int32_t top = plan.path_start[path];
       int32_t below = -1;  // the place that was visited before, a child of the next
       Vector sent[Sums];   // by that
@@ -52,6 +52,7 @@ __device__ __forceinline__ void sweep_up(const Plan &plan, Turns turns, const We
           if (last - j < top) continue;
           const int32_t first_child = plan.first_child[place[j]];
           Vector sums[Sums] = {};
+#pragma unroll 2
           for (int32_t child = first_child + plan.num_children[place[j]] - 1; child >= first_child; --child) {
             if (child == below) {
               for (int s = 0; s < Sums; ++s) sums[s] = sums[s] + sent[s];
@@ -83,8 +84,8 @@ __device__ __forceinline__ void sweep_down(const Plan &plan, Turns turns, const 
   const int32_t num_roots = plan.summary->num_roots, num_layers = plan.summary->num_layers;
   for (int32_t layer = 0; layer < num_layers; ++layer) {
     __syncthreads();
-    const int64_t paths_end = plan.layer_start[layer + 1];
-    for (int64_t path = plan.layer_start[layer] + turns.first; path < paths_end; path += turns.step) {
+    const auto paths_end = static_cast<uint32_t>(plan.layer_start[layer + 1]);
+    for (uint32_t path = static_cast<uint32_t>(plan.layer_start[layer]) + turns.first; path < paths_end; path += turns.step) {
       const int32_t top = plan.path_start[path], end = plan.path_start[path + 1];
       Vector passed[Passed];
       for (int32_t next = top; next < end; next += places_ahead) {

@@ -13,14 +13,14 @@ namespace treescan::cuda {
 struct Operand {
   void *data;
   int64_t item_stride, channel_stride, row_stride, column_stride;
-  int32_t columns;   // of one long row, if all rows follow each other at the vertices' own stride
+  uint32_t columns;  // of one long row, if all rows follow each other at the vertices' own stride
   bool has_vectors;  // whether a vertex's lanes are aligned neighbours, and none of them is missing
 
   template <class S>
   __device__ __forceinline__ S *at(int64_t item, int64_t channel) const {
     return static_cast<S *>(data) + item * item_stride + channel * channel_stride;
   }
-  __device__ __forceinline__ int64_t offset(int32_t v) const {
+  __device__ __forceinline__ int64_t offset(uint32_t v) const {
     if (row_stride == 0) return v * column_stride;
     return v / columns * row_stride + v % columns * column_stride;
   }
@@ -29,12 +29,12 @@ struct Operand {
 // Host code.
 inline Operand operand_of(const treescan_tensor &tensor, int64_t element_size, int64_t lanes) {
   const int64_t *const sizes = tensor.sizes, *const strides = tensor.strides;
-  Operand operand{tensor.data, strides[0], strides[1], 0, strides[2], static_cast<int32_t>(sizes[2]), false};
+  Operand operand{tensor.data, strides[0], strides[1], 0, strides[2], static_cast<uint32_t>(sizes[2]), false};
   if (tensor.ndim == 4 && sizes[3] > 1) {
     const bool one_row = sizes[2] == 1 || strides[2] == sizes[3] * strides[3];
     operand.row_stride = one_row ? 0 : strides[2];
     operand.column_stride = strides[3];
-    operand.columns = static_cast<int32_t>(one_row ? sizes[2] * sizes[3] : sizes[3]);
+    operand.columns = static_cast<uint32_t>(one_row ? sizes[2] * sizes[3] : sizes[3]);
   }
   operand.has_vectors = (strides[1] == 1 || sizes[1] == 1) && operand.row_stride == 0 && sizes[1] % lanes == 0 &&
                         operand.column_stride % lanes == 0 && (sizes[0] == 1 || strides[0] % lanes == 0) &&
@@ -50,11 +50,12 @@ struct Tiling {
 // A thread's part in a task. Neighbouring threads have neighbouring vectors of a row, and then the next row or path.
 struct Seat {
   int64_t item, channel, channels;  // which channels are its lanes; the last vector may lack some
-  int64_t vector, vectors, vertices;
+  int64_t vector, vectors;
+  uint32_t vertices;
   Turns turns;
 
   __device__ __forceinline__ Seat(const Tiling &tiling, int64_t task, int lanes)
-      : item(task / tiling.tiles), vectors(tiling.vectors), vertices(tiling.vertices) {
+      : item(task / tiling.tiles), vectors(tiling.vectors), vertices(static_cast<uint32_t>(tiling.vertices)) {
     const auto width = static_cast<unsigned>(vectors);
     vector = threadIdx.x % width;
     channel = (task % tiling.tiles * vectors + vector) * lanes;
@@ -66,59 +67,62 @@ struct Seat {
   // Rows in the caller's memory.
   template <class S, int N>
   __device__ __forceinline__ Rows<S, N> in_place(const Operand &operand) const {
-    return {operand.at<S>(item, channel), operand.column_stride};
+    constexpr auto size = static_cast<int64_t>(sizeof(S));
+    const int64_t offset = item * operand.item_stride + channel * operand.channel_stride;
+    return {in_global_memory(static_cast<char *>(operand.data) + offset * size), operand.column_stride * size};
   }
   // Rows number `slot` of those that the block has to itself.
   template <class S, int N>
-  __device__ __forceinline__ Rows<S, N> own(S *memory, int slot) const {
-    return {memory + (slot * vertices * vectors + vector) * N, vectors * N};
+  __device__ __forceinline__ Rows<S, N> own(char *memory, int slot) const {
+    constexpr auto size = static_cast<int64_t>(sizeof(Lanes<S, N>));
+    return {memory + (vectors * vertices * slot + vector) * size, vectors * size};
   }
 };
 
-// Lanes wherever they lie.
-template <class S, int N>
-__device__ __forceinline__ Lanes<S, N> gather(const Seat &seat, const Operand &operand, int32_t v) {
-  const S *const from = operand.at<S>(seat.item, seat.channel) + operand.offset(v);
-  if (operand.has_vectors) return *reinterpret_cast<const Lanes<S, N> *>(from);
-  Lanes<S, N> lanes = {};
-  for (int l = 0; l < N; ++l)
-    if (l < seat.channels) lanes.lane[l] = from[l * operand.channel_stride];
-  return lanes;
-}
+// Copies of tiles, to and from rows of the stored type or the computed one.
+//
+// Rows are copied some at a time, their loads independent of each other.
+constexpr uint32_t rows_at_once = 4;
 
-template <class S, int N>
-__device__ __forceinline__ void scatter(const Seat &seat, const Operand &operand, int32_t v, const Lanes<S, N> &lanes) {
-  S *const to = operand.at<S>(seat.item, seat.channel) + operand.offset(v);
-  if (operand.has_vectors) {
-    *reinterpret_cast<Lanes<S, N> *>(to) = lanes;
-    return;
+template <class From, class To, int N>
+__device__ __forceinline__ void copy_rows(const Seat &seat, const Rows<From, N> &from, const Rows<To, N> &to) {
+  const uint32_t step = seat.turns.step;
+  for (uint32_t v = seat.turns.first; v < seat.vertices; v += rows_at_once * step) {
+    Lanes<From, N> lanes[rows_at_once];
+#pragma unroll
+    for (uint32_t i = 0; i < rows_at_once; ++i)
+      if (v + i * step < seat.vertices) lanes[i] = from.get(v + i * step);
+#pragma unroll
+    for (uint32_t i = 0; i < rows_at_once; ++i)
+      if (v + i * step < seat.vertices) to.put(v + i * step, convert<To>(lanes[i]));
   }
-  for (int l = 0; l < N; ++l)
-    if (l < seat.channels) to[l * operand.channel_stride] = lanes.lane[l];
 }
 
-// Copies of tiles, to and from rows of the stored type or the computed one. In memory where vertices lie side by side, a
-// warp takes a run of them from each of its channels, and in rows whole ones, so both sides are coalesced.
-constexpr int rows_at_once = 4;
-
+// Where vertices lie side by side, a warp takes a run of them from each of its channels; the rows are whole on the other
+// side, so both are coalesced.
 template <class S, class R, int N>
 __device__ __forceinline__ void copy_in(const Seat &seat, const Operand &operand, const Rows<R, N> &rows) {
-  const int64_t step = seat.turns.step;
-  for (int64_t v = seat.turns.first; v < seat.vertices; v += rows_at_once * step) {
-    Lanes<S, N> lanes[rows_at_once];
-#pragma unroll
-    for (int i = 0; i < rows_at_once; ++i)
-      if (v + i * step < seat.vertices) lanes[i] = gather<S, N>(seat, operand, static_cast<int32_t>(v + i * step));
-#pragma unroll
-    for (int i = 0; i < rows_at_once; ++i)
-      if (v + i * step < seat.vertices) rows.at(v + i * step) = convert<R>(lanes[i]);
+  if (operand.has_vectors) return copy_rows(seat, seat.in_place<S, N>(operand), rows);
+  const S *const from = operand.at<S>(seat.item, seat.channel);
+  for (uint32_t v = seat.turns.first; v < seat.vertices; v += seat.turns.step) {
+    const S *const vertex = from + operand.offset(v);
+    Lanes<S, N> lanes = {};
+    for (int l = 0; l < N; ++l)
+      if (l < seat.channels) lanes.lane[l] = vertex[l * operand.channel_stride];
+    rows.put(v, convert<R>(lanes));
   }
 }
 
 template <class S, class R, int N>
 __device__ __forceinline__ void copy_out(const Seat &seat, const Rows<R, N> &rows, const Operand &operand) {
-  for (int64_t v = seat.turns.first; v < seat.vertices; v += seat.turns.step)
-    scatter<S, N>(seat, operand, static_cast<int32_t>(v), convert<S>(rows.at(v)));
+  if (operand.has_vectors) return copy_rows(seat, rows, seat.in_place<S, N>(operand));
+  S *const to = operand.at<S>(seat.item, seat.channel);
+  for (uint32_t v = seat.turns.first; v < seat.vertices; v += seat.turns.step) {
+    S *const vertex = to + operand.offset(v);
+    const Lanes<S, N> lanes = convert<S>(rows.get(v));
+    for (int l = 0; l < N; ++l)
+      if (l < seat.channels) vertex[l * operand.channel_stride] = lanes.lane[l];
+  }
 }
 
 }  // namespace treescan::cuda
