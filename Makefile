@@ -7,13 +7,17 @@ BUILD_TOOLS := scikit-build-core>=0.11 pybind11>=3.0 cmake>=3.20 ninja
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 WHEELS := build/wheels
-NATIVE := CMakeLists.txt pyproject.toml $(wildcard cmake/* python/* cpp/src/* cpp/src/cpu/* cpp/include/treescan/*)
+# ON builds the Python package with the CUDA backend.
+CUDA ?=
+NATIVE := CMakeLists.txt pyproject.toml $(wildcard cmake/* python/* cpp/src/* cpp/src/cpu/* cpp/include/treescan/*) \
+    $(if $(CUDA),$(wildcard cuda/*))
 
 # torch's idle OpenMP threads spin by default, which takes the cores from whoever works on them.
 export OMP_WAIT_POLICY := PASSIVE
 
 .PHONY: demo test pytest sanitize bench build clean
 .PHONY: cuda-emulation cuda-check
+.PHONY: cuda gpu-test gpu-bench on-gpu-test on-gpu-bench
 .PHONY: grootv-test grootv-demo grootl-test grootl-demo
 
 demo: build
@@ -53,6 +57,31 @@ build/cuda-emulation/%/ready: $(VENV)/tools $(wildcard $(EMULATION)/*.* cuda/* c
 	@PATH="$(abspath $(BIN)):$$PATH" cmake --build $(@D)
 	@touch $@
 
+# The CUDA backend by nvcc, and the tests of the C interface with it. Without a GPU that is as far as it goes.
+cuda: $(VENV)/tools
+	@mkdir -p build
+	@PATH="$(abspath $(BIN)):$$PATH" cmake -S . -B build/cuda -G Ninja -DTREESCAN_CUDA=ON -DTREESCAN_BUILD_TESTS=ON > build/cuda.log \
+	    || (cat build/cuda.log; exit 1)
+	@PATH="$(abspath $(BIN)):$$PATH" cmake --build build/cuda
+	@echo "build/cuda: the library with the CUDA backend and its tests are compiled and linked; nothing was run"
+
+# On a machine with an NVIDIA GPU, in an environment of their own, with a package that has the backend. Elsewhere they say so
+# in a line and succeed.
+gpu-test gpu-bench:
+	@if nvidia-smi -L > /dev/null 2>&1; then $(MAKE) VENV=.venv-cuda CUDA=ON on-$@; \
+	else echo "make $@: there is no NVIDIA GPU here (nvidia-smi lists none), so nothing was run"; fi
+
+# All tests on the GPU too, then those of the C interface under compute-sanitizer, which CUDA's toolkit has.
+on-gpu-test: build cuda
+	$(BIN)/python -m pytest
+	@for tool in memcheck racecheck synccheck; do for test in build/cuda/on_device/test_*; do \
+	    echo "compute-sanitizer --tool $$tool $$test"; \
+	    compute-sanitizer --tool $$tool --error-exitcode 1 $$test || exit 1; done; done
+
+on-gpu-bench: build
+	$(BIN)/python -m bench.gpu
+	$(BIN)/python -m bench --write-again
+
 # Against the installed library: what is measured is what Python loads.
 bench: build
 	@PATH="$(abspath $(BIN)):$$PATH" cmake -S bench/native -B build/bench -G Ninja \
@@ -74,7 +103,8 @@ $(VENV)/tools: tools/preflight.py
 
 $(VENV)/installed: $(VENV)/tools $(NATIVE)
 	@echo "Building treescan"
-	@PATH="$(abspath $(BIN)):$$PATH" $(PIP) --no-build-isolation -Cbuild-dir=build/dev -e '.[test,bench]'
+	@PATH="$(abspath $(BIN)):$$PATH" $(PIP) --no-build-isolation \
+	    -Cbuild-dir=build/dev$(if $(CUDA),-cuda -Ccmake.define.TREESCAN_CUDA=$(CUDA)) -e '.[test,bench]'
 	@touch $@
 
 .PRECIOUS: examples/%/.venv/installed examples/%/.venv/ready
@@ -107,4 +137,4 @@ grootv-demo grootl-demo: %-demo: examples/%/.venv/ready
 	cd $(EXAMPLE) && .venv/bin/python -m $*.demo
 
 clean:
-	rm -rf build demo $(VENV) examples/*/.venv
+	rm -rf build demo $(VENV) .venv-cuda examples/*/.venv

@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 from time import perf_counter
 
-from . import growth, machine, memory, measure, plots, report
+from . import gpu, growth, machine, memory, measure, plots, report
 from .cases import CASES
 from .measure import Outcome
 from .peers.trees import TEXTBOOK
@@ -103,6 +103,8 @@ def main() -> None:
         figures.parent.mkdir(parents=True, exist_ok=True)
         figures.write_text(json.dumps(results, indent=1, ensure_ascii=False) + "\n")
     plots.draw(results, figures.parent)
+    on_gpu = figures.with_name(gpu.PAGE_FIGURES.name)
+    results["gpu"] = json.loads(on_gpu.read_text()) if on_gpu.exists() else None
     (options.output / "performance.md").write_text(report.page(results))
     print(report.bars(results))
 

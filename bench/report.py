@@ -64,7 +64,23 @@ def left_out(results: dict) -> str:
     return "\n".join(f"- {line}" for line in results["left out"]) or "Nothing was left out."
 
 
-BLOCKS = {block.__name__: block for block in (bars, peers, native, growth, streaming, machine, left_out)}
+def gpu(results: dict) -> str:
+    """What `make gpu-bench` measured, if it ever did."""
+    found = results["gpu"]
+    if found is None:
+        return "No GPU has run the CUDA backend yet. `make gpu-bench`, on a machine with one, puts its figures here."
+    copied = found["copied bytes per second"]
+    ours = {(row["case"], row["work"]): row["seconds"] for row in reversed(found["rows"])}  # the first row is treescan's
+    table = _table(("case", "work", "", "time", "times the first row's", "of a copy's bandwidth"), "lllrrr", (
+        (row["case"], row["work"], row["who"], _time(row["seconds"]),
+         _figure(row["seconds"] / ours[row["case"], row["work"]]),
+         f"{100 * row['bytes'] / row['seconds'] / copied:.0f} %" if row["bytes"] else "")
+        for row in found["rows"]))
+    return (f"On one {found['device']} with torch {found['torch']} and {found['treescan']}; a copy moves "
+            f"{_figure(copied / 1e9)} GB/s there.\n\n{table}")
+
+
+BLOCKS = {block.__name__: block for block in (bars, peers, native, growth, streaming, machine, left_out, gpu)}
 
 
 def _value(name: str, results: dict) -> str:
