@@ -21,3 +21,12 @@
 #else
 #define TREESCAN_MEMBER inline
 #endif
+
+// Before a loop of few, constant steps.
+#if defined(__CUDACC__)
+#define TREESCAN_UNROLL _Pragma("unroll")
+#elif defined(__GNUC__)
+#define TREESCAN_UNROLL _Pragma("GCC unroll 32")
+#else
+#define TREESCAN_UNROLL
+#endif
