@@ -23,7 +23,7 @@
 #endif
 
 // Before a loop of few, constant steps.
-#if defined(__CUDACC__)
+#if defined(__CUDA_ARCH__)
 #define TREESCAN_UNROLL _Pragma("unroll")
 #elif defined(__GNUC__)
 #define TREESCAN_UNROLL _Pragma("GCC unroll 32")

@@ -1,0 +1,307 @@
+// The selective scan and its adjoint on the device: the CPU's bits, whatever the trees, types, layouts and options.
+#include <cmath>
+
+#include "cuda_test.h"
+
+using namespace cuda_test;
+
+namespace {
+
+using Numbers = std::vector<int64_t>;
+
+// Numbers in [low, high) that look random.
+struct Random {
+  uint64_t state;
+  double operator()(double low, double high) {
+    state = state * 6364136223846793005u + 1442695040888963407u;
+    return low + (high - low) * static_cast<double>(state >> 40) / (1 << 24);
+  }
+};
+
+// Forests as parent arrays, item after item.
+std::vector<int32_t> random_trees(int64_t items, int32_t vertices) {
+  Random random{7};
+  std::vector<int32_t> parents;
+  for (int64_t item = 0; item < items; ++item) {
+    std::vector<int32_t> label(static_cast<size_t>(vertices)), parent(static_cast<size_t>(vertices));
+    for (int32_t v = 0; v < vertices; ++v) label[static_cast<size_t>(v)] = v;
+    for (size_t v = label.size(); v-- > 1;) std::swap(label[v], label[static_cast<size_t>(random(0, static_cast<double>(v) + 1))]);
+    // Long runs and some branches.
+    for (int32_t v = 0; v < vertices; ++v) {
+      const double back = random(0, 1) < 0.6 ? v - 1 : random(0, v);
+      parent[static_cast<size_t>(label[static_cast<size_t>(v)])] = label[static_cast<size_t>(v == 0 ? 0 : static_cast<int32_t>(back))];
+    }
+    parents.insert(parents.end(), parent.begin(), parent.end());
+  }
+  return parents;
+}
+
+// Every third vertex starts a tree or is in none, the last one among them.
+std::vector<int32_t> forest(int32_t vertices) {
+  std::vector<int32_t> parent;
+  for (int32_t v = 0; v < vertices; ++v) parent.push_back(v == vertices - 1 || v % 5 == 2 ? -1 : v % 6 == 0 ? v : v % 5 == 3 ? v - 2 : v - 1);
+  return parent;
+}
+
+std::vector<int32_t> chain(int32_t vertices) {
+  std::vector<int32_t> parent;
+  for (int32_t v = 0; v < vertices; ++v) parent.push_back(v == 0 ? 0 : v - 1);
+  return parent;
+}
+
+std::vector<int32_t> star(int32_t vertices) { return std::vector<int32_t>(static_cast<size_t>(vertices), 2); }
+
+std::vector<int32_t> canonical_order(const std::vector<int32_t> &parents, int64_t trees) {
+  const auto vertices = static_cast<int64_t>(parents.size()) / std::max<int64_t>(1, trees);
+  std::vector<int32_t> copy = parents, order(parents.size());
+  const auto view = [&](std::vector<int32_t> &values) {
+    treescan_tensor tensor{};
+    tensor.data = values.data();
+    tensor.dtype = TREESCAN_INT32;
+    tensor.device = TREESCAN_CPU;
+    tensor.ndim = 2;
+    tensor.sizes[0] = trees;
+    tensor.sizes[1] = tensor.strides[0] = vertices;
+    tensor.strides[1] = 1;
+    return tensor;
+  };
+  const treescan_tensor given = view(copy), ordered = view(order);
+  const treescan_tree_output output = {&given, &ordered, nullptr, nullptr};
+  SUCCEEDS(treescan_forest_from_parents(&given, &output, nullptr, nullptr));
+  return order;
+}
+
+enum Options { none = 0, with_D = 1, with_z = 2, with_bias = 4, with_softplus = 8, with_state = 16, all = 31 };
+enum Factors { by_vertex, fixed_B, fixed_C, both_fixed };
+enum Layout { vertices_last, channels_last, apart };
+
+struct Setting {
+  int64_t batch = 2, channels = 5, states = 3, groups = 1;
+  int options = all;
+  Factors factors = by_vertex;
+  Layout layout = channels_last;
+};
+
+template <class T, class Computed>
+class Case {
+ public:
+  // One tree for each item, or one for all.
+  Case(const std::vector<int32_t> &parents, int64_t trees, const Setting &setting, const std::vector<int32_t> &orders = {})
+      : s(setting),
+        vertices(static_cast<int64_t>(parents.size()) / std::max<int64_t>(1, trees)),
+        parent({trees, vertices}, at(parents)),
+        order({trees, vertices}, at(orders.empty() ? canonical_order(parents, trees) : orders)) {}
+
+  void forward(int32_t direction, treescan_workspace *workspace = nullptr) const {
+    const treescan_selective_inputs cpu = inputs(&Case::cpu<T>, &Case::cpu<Computed>), cuda = inputs(&Case::cuda<T>, &Case::cuda<Computed>);
+    const bool state = s.options & with_state;
+    SUCCEEDS(treescan_selective_scan(direction, parent.cpu(), order.cpu(), &cpu, y.cpu(), state ? last.cpu() : nullptr, nullptr, nullptr));
+    SUCCEEDS(treescan_selective_scan(direction, parent.cuda(), order.cuda(), &cuda, y.cuda(), state ? last.cuda() : nullptr, workspace, nullptr));
+  }
+  void backward(int32_t direction, treescan_workspace *workspace = nullptr) const {
+    const treescan_selective_inputs cpu = inputs(&Case::cpu<T>, &Case::cpu<Computed>), cuda = inputs(&Case::cuda<T>, &Case::cuda<Computed>);
+    const treescan_selective_gradients to_cpu = gradients(&Case::cpu<T>, &Case::cpu<Computed>), to_cuda = gradients(&Case::cuda<T>, &Case::cuda<Computed>);
+    const bool state = s.options & with_state;
+    SUCCEEDS(treescan_selective_scan_backward(direction, parent.cpu(), order.cpu(), &cpu, grad_y.cpu(), state ? grad_last.cpu() : nullptr, &to_cpu, nullptr, nullptr));
+    SUCCEEDS(treescan_selective_scan_backward(direction, parent.cuda(), order.cuda(), &cuda, grad_y.cuda(), state ? grad_last.cuda() : nullptr, &to_cuda, workspace, nullptr));
+  }
+
+  void check_forward(const std::string &what) const {
+    SUCCEEDS(synchronize());
+    CHECK(y.same(), what, ": y");
+    CHECK(last.same(), what, ": last_state");
+  }
+  void check_backward(const std::string &what) const {
+    SUCCEEDS(synchronize());
+    CHECK(grad_u.same(), what, ": gradient of u");
+    CHECK(grad_delta.same(), what, ": gradient of delta");
+    CHECK(grad_z.same(), what, ": gradient of z");
+    CHECK(grad_A.same(), what, ": gradient of A");
+    CHECK(grad_B.same() && grad_B_fixed.same(), what, ": gradient of B");
+    CHECK(grad_C.same() && grad_C_fixed.same(), what, ": gradient of C");
+    CHECK(grad_D.same(), what, ": gradient of D");
+    CHECK(grad_bias.same(), what, ": gradient of delta_bias");
+  }
+  void check(const std::string &what) const {
+    for (int32_t direction = TREESCAN_UP; direction <= TREESCAN_BOTH; ++direction) {
+      const std::string text = what + ", direction " + std::to_string(direction);
+      forward(direction);
+      check_forward(text);
+      backward(direction);
+      check_backward(text);
+    }
+  }
+
+  treescan_selective_inputs cuda_inputs() const { return inputs(&Case::cuda<T>, &Case::cuda<Computed>); }
+  treescan_selective_gradients cuda_gradients() const { return gradients(&Case::cuda<T>, &Case::cuda<Computed>); }
+
+  const Setting s;
+  const int64_t vertices;
+  Twin<int32_t> parent, order;
+
+ private:
+  template <class Element>
+  static const treescan_tensor *cpu(const Twin<Element> &twin) { return twin.cpu(); }
+  template <class Element>
+  static const treescan_tensor *cuda(const Twin<Element> &twin) { return twin.cuda(); }
+
+  template <class Signal, class Parameter>
+  treescan_selective_inputs inputs(Signal signal, Parameter parameter) const {
+    return {signal(u), signal(delta), parameter(A), B_is_fixed() ? parameter(B_fixed) : signal(B),
+            C_is_fixed() ? parameter(C_fixed) : signal(C), s.options & with_D ? parameter(D) : nullptr,
+            s.options & with_z ? signal(z) : nullptr, s.options & with_bias ? parameter(bias) : nullptr,
+            (s.options & with_softplus) != 0};
+  }
+  template <class Signal, class Parameter>
+  treescan_selective_gradients gradients(Signal signal, Parameter parameter) const {
+    return {signal(grad_u), signal(grad_delta), parameter(grad_A), B_is_fixed() ? parameter(grad_B_fixed) : signal(grad_B),
+            C_is_fixed() ? parameter(grad_C_fixed) : signal(grad_C), s.options & with_D ? parameter(grad_D) : nullptr,
+            s.options & with_z ? signal(grad_z) : nullptr, s.options & with_bias ? parameter(grad_bias) : nullptr};
+  }
+  bool B_is_fixed() const { return s.factors == fixed_B || s.factors == both_fixed; }
+  bool C_is_fixed() const { return s.factors == fixed_C || s.factors == both_fixed; }
+
+  template <class Values>
+  static auto at(Values values) {
+    return [values](int64_t i) { return values[static_cast<size_t>(i)]; };
+  }
+  template <class Element>
+  auto random(double low, double high) {
+    Random &numbers = random_;
+    return [&numbers, low, high](int64_t) { return testing::number<Element>(numbers(low, high)); };
+  }
+  Numbers signal() const { return {s.batch, s.channels, vertices}; }
+  Numbers strides() const {
+    if (s.layout == channels_last) return {vertices * s.channels, 1, s.channels};
+    if (s.layout == apart) return {vertices * s.channels * 3 + 1, vertices * 3, 3};
+    return {};
+  }
+  Numbers factor() const { return {s.batch, s.groups, s.states, vertices}; }
+  // States or vertices side by side.
+  Numbers factor_strides() const {
+    if (s.layout == vertices_last) return {};
+    return {s.groups * s.states * vertices, s.states * vertices, 1, s.states};
+  }
+  Numbers fixed() const { return {s.channels, s.states}; }
+  Numbers fixed_strides() const { return s.layout == vertices_last ? Numbers{} : Numbers{1, s.channels}; }
+
+  Random random_{1};
+
+ public:
+  Twin<T> u{signal(), random<T>(-1, 1), strides()}, delta{signal(), random<T>(-1, 2), strides()}, z{signal(), random<T>(-2, 2)},
+      grad_y{signal(), random<T>(-1, 1), strides()}, B{factor(), random<T>(-1, 1), factor_strides()}, C{factor(), random<T>(-1, 1)};
+  Twin<Computed> A{fixed(), random<Computed>(-1, 0), fixed_strides()}, B_fixed{fixed(), random<Computed>(-1, 1)}, C_fixed{fixed(), random<Computed>(-1, 1), fixed_strides()},
+      D{{s.channels}, random<Computed>(-1, 1), {2}}, bias{{s.channels}, random<Computed>(-1, 1)},
+      grad_last{{s.batch, s.channels, s.states}, random<Computed>(-1, 1)};
+  // What nobody writes keeps its value.
+  Twin<T> y{signal(), testing::number<T>(5), strides()}, grad_u{signal(), testing::number<T>(5), strides()}, grad_delta{signal(), testing::number<T>(5)},
+      grad_z{signal(), testing::number<T>(5), strides()}, grad_B{factor(), testing::number<T>(5), factor_strides()}, grad_C{factor(), testing::number<T>(5)};
+  Twin<Computed> last{{s.batch, s.channels, s.states}, Computed(5), {s.channels * s.states, 1, s.channels}},
+      grad_A{fixed(), Computed(5), fixed_strides()}, grad_B_fixed{fixed(), Computed(5), fixed_strides()},
+      grad_C_fixed{fixed(), Computed(5)}, grad_D{{s.channels}, Computed(5), {3}}, grad_bias{{s.channels}, Computed(5)};
+};
+
+// Runs on a small device without a finding, level by level and by paths.
+void on_device(const std::function<void(const std::string &)> &body, const treescan::emulation::Device &device = {}) {
+  for (const char *const strategy : {"levels", "paths"}) {
+    SUCCEEDS(treescan_set_cuda_scans(strategy));
+    const Report report = treescan::emulation::run({}, [&] { body(strategy); }, device);
+    CHECK(report.findings.empty(), strategy, ":\n", report.text());
+    EQUAL(report.live_allocations, 0);
+    EQUAL(report.copies_to_host == 0, false);  // the tests' own
+  }
+  SUCCEEDS(treescan_set_cuda_scans("auto"));
+}
+
+template <class T, class Computed>
+void check(const char *what, const std::vector<int32_t> &parents, int64_t trees, const Setting &setting) {
+  on_device([&](const std::string &strategy) { Case<T, Computed>(parents, trees, setting).check(what + (", " + strategy)); });
+}
+
+std::vector<int32_t> tree_and_forest(int32_t vertices) {
+  std::vector<int32_t> parents = random_trees(1, vertices), second = forest(vertices);
+  parents.insert(parents.end(), second.begin(), second.end());
+  return parents;
+}
+
+}  // namespace
+
+TEST(dtypes) {
+  check<float, float>("float32", tree_and_forest(23), 2, {});
+  check<double, double>("float64", tree_and_forest(23), 2, {});
+  check<treescan::float16, float>("float16", tree_and_forest(23), 2, {});
+  check<treescan::bfloat16, float>("bfloat16", tree_and_forest(23), 2, {});
+}
+
+TEST(layouts) {
+  for (const Layout layout : {vertices_last, channels_last, apart}) {
+    Setting setting;
+    setting.layout = layout;
+    check<float, float>("layout", random_trees(2, 19), 2, setting);
+  }
+}
+
+TEST(options) {
+  for (const int options : {int{none}, int{with_D}, int{with_z}, int{with_bias}, int{with_softplus}, int{with_state}}) {
+    Setting setting;
+    setting.options = options;
+    check<float, float>("options", tree_and_forest(11), 2, setting);
+  }
+}
+
+TEST(numbers_of_states) {
+  for (const int64_t states : {1, 16, 20}) {
+    Setting setting;
+    setting.states = states;
+    setting.layout = vertices_last;
+    setting.batch = 1;
+    check<float, float>("states", random_trees(1, 13), 1, setting);
+    setting.channels = 3;
+    if (states != 16) check<double, double>("states in double", random_trees(1, 9), 1, setting);
+  }
+}
+
+TEST(channels_and_groups) {
+  for (const int64_t groups : {1, 2}) {
+    Setting setting;
+    setting.channels = 38;
+    setting.groups = groups;
+    check<float, float>("groups", random_trees(1, 7), 1, setting);
+    check<double, double>("groups in double", forest(7), 1, setting);
+  }
+}
+
+TEST(factors_that_are_the_same_everywhere) {
+  for (const Factors factors : {fixed_B, fixed_C, both_fixed}) {
+    Setting setting;
+    setting.factors = factors;
+    setting.states = 9;
+    setting.channels = 18;
+    check<float, float>("fixed", tree_and_forest(11), 2, setting);
+  }
+}
+
+TEST(trees_of_every_kind) {
+  Setting setting;
+  setting.states = 2;
+  check<float, float>("one vertex", {0}, 1, setting);
+  check<float, float>("in no tree", {-1, -1, -1}, 1, setting);
+  check<float, float>("chain", chain(65), 1, setting);
+  check<float, float>("star", star(40), 1, setting);
+  check<float, float>("forest", forest(33), 1, setting);
+  check<float, float>("roots alone", {0, 1, 2, 3}, 1, setting);
+}
+
+// Fewer blocks than tiles: each takes several.
+TEST(a_device_with_one_block) {
+  treescan::emulation::Device device;
+  device.multiprocessors = 1;
+  device.threads_per_multiprocessor = 256;
+  Setting setting;
+  setting.channels = 37;
+  setting.batch = 3;
+  setting.options = all & ~with_z;
+  on_device([&](const std::string &strategy) { Case<float, float>(forest(9), 1, setting).check("one block, " + strategy); }, device);
+}
+
+TEST_MAIN
