@@ -28,7 +28,7 @@ constexpr int threads = 256;
 // As many states may be in registers, and as many bytes of a block's memory are theirs unless one state takes more.
 template <class T>
 constexpr int most_states = static_cast<int>(32 / sizeof(T));
-constexpr int64_t most_state_bytes = int64_t{1} << 20;
+constexpr int64_t most_state_bytes = int64_t{2} << 20;
 
 template <class T>
 constexpr int lanes = static_cast<int>(selective_row_bytes / sizeof(T));
@@ -88,8 +88,12 @@ struct View {
   }
 };
 
-// The rows of a tile for each vertex, in a block's memory; behind them lie those for each place and state.
-enum Row { u_, step_, y_, forward_rows, grad_y_ = forward_rows, grad_x_, grad_step_, backward_rows };
+// The rows of a tile in a block's memory, one for each vertex. With the last block of states results take the place of what
+// they are made of: y that of u; on the way back the gradients of u and delta those of u and of the step, and y that of its
+// gradient. Before, sums that go on with the next block have rows of their own, behind these; then come the states, rows
+// for each place.
+enum Row { u_, step_, grad_y_ };
+constexpr int forward_rows = 2, forward_sums = 1, backward_rows = 3, backward_sums = 3;
 
 // What both ways are given.
 template <class T>
@@ -97,6 +101,7 @@ struct Inputs {
   SelectiveTiling tiling;
   PlanViews plans;
   View u, delta, A, B, C, D, z, delta_bias;
+  View grad_last_state;  // on the way back
   bool delta_softplus;
   const int32_t *parent;
   int64_t parent_item, parent_vertex;  // strides
@@ -104,6 +109,7 @@ struct Inputs {
   T *memory;
   int64_t memory_of_block;  // elements
   int block;                // states swept along the tree at a time
+  int rows, vertex_rows;    // for each vertex, without sums and with them
 
   __device__ __forceinline__ bool planned(int64_t item) const { return plans.of(item).summary->valid != 0; }
   __device__ __forceinline__ bool planted(int64_t item, int64_t v) const {
@@ -129,20 +135,18 @@ struct Tile {
   static constexpr int walkers = threads / lanes<T>;  // paths walked along at a time
 
   const Inputs<T> &in;
-  const View &grad_state;
   Plan plan;
   int64_t task, item, number, group, first_channel, channels;  // the tile's number among all of an item
   int64_t vertices;
   int lane, walker;
-  int64_t state_rows;          // where the rows of states begin
-  T *memory;                   // the block's
-  T *A, *B, *C;                // of the block of states, in shared memory: a row for each
-  int64_t first = 0;           // the block of states
+  T *memory;      // the block's
+  T *A, *B, *C;   // of the block of states, in shared memory: a row for each
+  T D;            // of the lane
+  int64_t first = 0;  // the block of states
   int states = 0;
 
-  __device__ __forceinline__ Tile(const Inputs<T> &inputs, const View &last_gradient, int64_t index, int64_t vertex_rows, T *shared)
+  __device__ __forceinline__ Tile(const Inputs<T> &inputs, int64_t index, T *shared)
       : in(inputs),
-        grad_state(last_gradient),
         plan(inputs.plans.of(index / inputs.tiling.all_tiles())),
         task(index),
         item(index / inputs.tiling.all_tiles()),
@@ -153,17 +157,22 @@ struct Tile {
         vertices(inputs.tiling.vertices),
         lane(static_cast<int>(threadIdx.x % lanes<T>)),
         walker(static_cast<int>(threadIdx.x / lanes<T>)),
-        state_rows(vertex_rows * vertices),
         memory(inputs.memory + blockIdx.x * inputs.memory_of_block),
         A(shared),
         B(shared + S * lanes<T>),
-        C(shared + 2 * S * lanes<T>) {}
+        C(shared + 2 * S * lanes<T>),
+        D(inputs.D.data ? parameter(inputs.D, lane) : T(0)) {}
 
-  __device__ __forceinline__ T &row(Row which, int64_t v, int64_t l) const {
+  __device__ __forceinline__ T &row(int which, int64_t v, int64_t l) const {
     return memory[(which * vertices + v) * lanes<T> + l];
   }
+  // A sum over states that the blocks before this one began.
+  __device__ __forceinline__ T begun(int which, int64_t v) const {
+    return first == 0 ? T(0) : row(in.rows + which, v, lane);
+  }
+  __device__ __forceinline__ bool in_last_block() const { return first + states == in.tiling.states; }
   __device__ __forceinline__ T &state(int which, int64_t place, int j) const {
-    return memory[(state_rows + (which * vertices + place) * in.block + j) * lanes<T> + lane];
+    return memory[(in.vertex_rows * vertices + (which * vertices + place) * in.block + j) * lanes<T> + lane];
   }
 
   // body(v, lane) for all of a tile, so that neighbouring threads meet neighbours in the caller's memory: channels, or eight
@@ -257,8 +266,8 @@ struct Tile {
   __device__ __forceinline__ T drive(const Cell &c, int j) const { return c.x * B_of(c.v, j); }
   __device__ __forceinline__ T gradient(const Cell &c, int j) const {
     T g = c.gradient * C_of(c.v, j);
-    if (c.v == vertices - 1 && grad_state.data)
-      g = g + (lane < channels ? grad_state.load<T>(item, first_channel + lane, first + j) : T(0));
+    if (c.v == vertices - 1 && in.grad_last_state.data)
+      g = g + (lane < channels ? in.grad_last_state.load<T>(item, first_channel + lane, first + j) : T(0));
     return g;
   }
 
@@ -345,7 +354,7 @@ template <class T, int S, int direction>
 __global__ void __launch_bounds__(threads, 2) scan_tiles(const Inputs<T> in, const View y, const View last_state) {
   SHARED(T, shared, 3 * S * lanes<T>);
   for (int64_t task = blockIdx.x; task < in.tasks(); task += gridDim.x) {
-    Tile<T, S> t(in, View(), task, forward_rows, shared);
+    Tile<T, S> t(in, task, shared);
     const bool planned = in.planned(t.item);
     const bool last_planted = planned && in.planted(t.item, t.vertices - 1);
     if (last_state.data && !last_planted && t.lane < t.channels)
@@ -357,11 +366,18 @@ __global__ void __launch_bounds__(threads, 2) scan_tiles(const Inputs<T> in, con
     }
     t.load_steps();
     using Cell = typename Tile<T, S>::Cell;
-    const auto sum_before = [&](const Cell &c) { return t.first == 0 ? T(0) : t.row(y_, c.v, t.lane); };
     const auto read_out = [&](const Cell &c, int j, T h, T &sum) {
       if (c.v == t.vertices - 1 && last_state.data && t.lane < t.channels)
         last_state.store<T>(h, t.item, t.first_channel + t.lane, t.first + j);
       sum = sum + t.C_of(c.v, j) * h;
+    };
+    const auto keep = [&](const Cell &c, T sum) {
+      if (!t.in_last_block()) {
+        t.row(forward_rows, c.v, t.lane) = sum;
+      } else {
+        T &u = t.row(u_, c.v, t.lane);
+        u = in.D.data ? sum + t.D * u : sum;
+      }
     };
     t.for_each_block([&] {
       if constexpr (direction != down_)
@@ -369,13 +385,13 @@ __global__ void __launch_bounds__(threads, 2) scan_tiles(const Inputs<T> in, con
             direction == both_, [&](int, const Cell &c, int j) { return t.drive(c, j); },
             [&](const Cell &c, T(&u)[1][S]) {
               if (direction != up_) return;
-              T sum = sum_before(c);
+              T sum = t.begun(0, c.v);
               t.for_each_state([&](int j) { read_out(c, j, u[0][j], sum); });
-              t.row(y_, c.v, t.lane) = sum;
+              keep(c, sum);
             });
       if constexpr (direction != up_)
         t.template sweep_down<1, false>([&](const Cell &c, int64_t place, bool is_root, T(&handed)[1][S]) {
-          T sum = sum_before(c);
+          T sum = t.begun(0, c.v);
           t.for_each_state([&](int j) {
             T h = direction == both_ ? t.state(0, place, j) : t.drive(c, j);
             if (!is_root) {
@@ -385,14 +401,13 @@ __global__ void __launch_bounds__(threads, 2) scan_tiles(const Inputs<T> in, con
             handed[0][j] = h;
             read_out(c, j, h, sum);
           });
-          t.row(y_, c.v, t.lane) = sum;
+          keep(c, sum);
         });
     });
     t.for_each_cell(y, [&](int64_t v, int64_t l) {
       T value = T(0);
       if (in.planted(t.item, v)) {
-        value = t.row(y_, v, l);
-        if (in.D.data) value = value + t.parameter(in.D, l) * t.row(u_, v, l);
+        value = t.row(u_, v, l);
         if (in.z.data) value = value * Formulas<T>::silu(t.signal(in.z, v, l));
       }
       t.store_signal(y, v, l, value);
@@ -407,14 +422,14 @@ template <int direction>
 constexpr int passes_back = direction == both_ ? 2 : 1;
 
 template <class T, int S, int direction>
-__global__ void __launch_bounds__(threads, sizeof(T) == 8 ? 1 : 2) scan_tiles_back(const Inputs<T> in, const View grad_y, const View grad_state,
-                                                           const View grad_u, const View grad_delta, const View grad_z,
-                                                           const Sums<T> sums_of) {
+__global__ void __launch_bounds__(threads, sizeof(T) == 8 ? 1 : 2)
+    scan_tiles_back(const Inputs<T> in, const View grad_y, const View grad_u, const View grad_delta, const View grad_z,
+                    const Sums<T> sums_of) {
   constexpr int passes = passes_back<direction>, A_terms = passes, B_terms = passes + 1;
-  const int C_terms = B_terms + !in.B_by_vertex;
+  const int C_terms = B_terms + !in.B_by_vertex, all_terms = C_terms + !in.C_by_vertex - A_terms;
   SHARED(T, shared, 3 * S * lanes<T>);
   for (int64_t task = blockIdx.x; task < in.tasks(); task += gridDim.x) {
-    Tile<T, S> t(in, grad_state, task, backward_rows, shared);
+    Tile<T, S> t(in, task, shared);
     const int64_t states = in.tiling.states;
     if (!in.planned(t.item)) {
       const T nan = not_a_number<T>();
@@ -432,7 +447,20 @@ __global__ void __launch_bounds__(threads, sizeof(T) == 8 ? 1 : 2) scan_tiles_ba
       t.row(grad_y_, v, l) = in.z.data ? gradient * Formulas<T>::silu(t.signal(in.z, v, l)) : gradient;
     });
     using Cell = typename Tile<T, S>::Cell;
-    const PlanSummary &summary = *t.plan.summary;
+    const int32_t num_roots = t.plan.summary->num_roots, num_planted = t.plan.summary->num_planted;
+    // The parameters' gradients add up the vertices in the order of places, whatever the paths.
+    const auto sum_places = [&](int64_t parameter, int32_t first_place, auto term) {
+      T sum = T(0);
+#pragma unroll 16
+      for (int32_t place = first_place; place < num_planted; ++place) sum += term(place);
+      sums_of.parameter(task, parameter)[t.lane] = sum;
+    };
+    __syncthreads();
+    if (in.D.data && t.walker == 0)
+      sum_places(3 * states, 0, [&](int32_t place) {
+        const int64_t v = t.plan.vertex[place];
+        return t.row(grad_y_, v, t.lane) * t.row(u_, v, t.lane);
+      });
     t.for_each_block([&] {
       //            sums      handed down
       //   up       u         the gradient
@@ -445,9 +473,7 @@ __global__ void __launch_bounds__(threads, sizeof(T) == 8 ? 1 : 2) scan_tiles_ba
           },
           [](const Cell &, T(&)[passes][S]) {});
       t.template sweep_down<passes, true>([&](const Cell &c, int64_t place, bool is_root, T(&handed)[passes][S]) {
-        const bool begin = t.first == 0;
-        T y = begin ? T(0) : t.row(y_, c.v, t.lane), grad_x = begin ? T(0) : t.row(grad_x_, c.v, t.lane),
-          grad_step = begin ? T(0) : t.row(grad_step_, c.v, t.lane);
+        T y = t.begun(0, c.v), grad_x = t.begun(1, c.v), grad_step = t.begun(2, c.v);
         T of_B = T(0), of_C = T(0);  // lane j has state j's
         t.for_each_state([&](int j) {
           T sums[passes], above[passes];
@@ -493,57 +519,46 @@ __global__ void __launch_bounds__(threads, sizeof(T) == 8 ? 1 : 2) scan_tiles_ba
             t.state(C_terms, place, j) = grad_C;
           }
         });
-        t.row(y_, c.v, t.lane) = y;
-        t.row(grad_x_, c.v, t.lane) = grad_x;
-        t.row(grad_step_, c.v, t.lane) = grad_step;
+        if (!t.in_last_block()) {
+          t.row(backward_rows, c.v, t.lane) = y;
+          t.row(backward_rows + 1, c.v, t.lane) = grad_x;
+          t.row(backward_rows + 2, c.v, t.lane) = grad_step;
+        } else {
+          T &u = t.row(u_, c.v, t.lane), of_u = grad_x * c.step;
+          t.row(step_, c.v, t.lane) = grad_step + grad_x * u;
+          if (in.z.data) t.row(grad_y_, c.v, t.lane) = in.D.data ? y + t.D * u : y;
+          u = in.D.data ? of_u + t.D * c.gradient : of_u;
+        }
         if (t.lane < t.states) {
           const int64_t at = (task * t.vertices + c.v) * states + t.first + t.lane;
           if (in.B_by_vertex) sums_of.B[at] = of_B;
           if (in.C_by_vertex) sums_of.C[at] = of_C;
         }
       });
-      // The parameters' gradients: in the order of places, whatever the paths.
-      const auto sum_places = [&](int terms, int64_t parameter, int64_t first_place) {
-        for (int j = t.walker; j < t.states; j += t.walkers) {
-          T sum = T(0);
-          for (int64_t place = first_place; place < summary.num_planted; ++place) sum += t.state(terms, place, j);
-          sums_of.parameter(task, parameter * states + t.first + j)[t.lane] = sum;
-        }
-      };
-      sum_places(A_terms, 0, summary.num_roots);
-      if (!in.B_by_vertex) sum_places(B_terms, 1, 0);
-      if (!in.C_by_vertex) sum_places(C_terms, 2, 0);
+      for (int k = t.walker; k < all_terms * t.states; k += t.walkers) {
+        const int terms = A_terms + k / t.states, j = k % t.states;
+        const int parameter = terms == A_terms ? 0 : terms == C_terms ? 2 : 1;
+        sum_places(parameter * states + t.first + j, terms == A_terms ? num_roots : 0,
+                   [&](int32_t place) { return t.state(terms, place, j); });
+      }
     });
     t.for_each_cell(grad_u, [&](int64_t v, int64_t l) {
       T of_u = T(0), of_delta = T(0), of_z = T(0);
       if (in.planted(t.item, v)) {
-        const T u = t.row(u_, v, l), gradient = t.row(grad_y_, v, l), grad_x = t.row(grad_x_, v, l);
-        T y = t.row(y_, v, l);
-        of_u = grad_x * t.row(step_, v, l);
-        of_delta = t.row(grad_step_, v, l) + grad_x * u;
+        of_u = t.row(u_, v, l);
+        of_delta = t.row(step_, v, l);
         if (in.delta_softplus) of_delta = of_delta * Formulas<T>::sigmoid(t.raw_step(v, l));
-        if (in.D.data) {
-          const T D = t.parameter(in.D, l);
-          of_u = of_u + D * gradient;
-          y = y + D * u;
-        }
         if (in.z.data)
-          of_z = t.signal(grad_y, v, l) * Formulas<T>::silu_derivative(t.signal(in.z, v, l)) * y;
-        t.row(grad_step_, v, l) = of_delta;
+          of_z = t.signal(grad_y, v, l) * Formulas<T>::silu_derivative(t.signal(in.z, v, l)) * t.row(grad_y_, v, l);
+        t.row(step_, v, l) = of_delta;
       }
       t.store_signal(grad_u, v, l, of_u);
       t.store_signal(grad_delta, v, l, of_delta);
       if (grad_z.data) t.store_signal(grad_z, v, l, of_z);
     });
     __syncthreads();
-    if (t.walker < 2) {
-      T sum = T(0);
-      for (int64_t place = 0; place < summary.num_planted; ++place) {
-        const int64_t v = t.plan.vertex[place];
-        sum += t.walker == 0 ? t.row(grad_y_, v, t.lane) * t.row(u_, v, t.lane) : t.row(grad_step_, v, t.lane);
-      }
-      sums_of.parameter(task, 3 * states + t.walker)[t.lane] = sum;
-    }
+    if (in.delta_bias.data && t.walker == 0)
+      sum_places(3 * states + 1, 0, [&](int32_t place) { return t.row(step_, t.plan.vertex[place], t.lane); });
     __syncthreads();  // the next tile overwrites the rows
   }
 }
@@ -588,19 +603,27 @@ __global__ void __launch_bounds__(threads) add_tiles(const Inputs<T> in, const S
   }
   for (int64_t i = begin; i < tiling.all_tiles() * sums_of.rows * lanes<T>; i += all) {
     const int64_t lane = i % lanes<T>, row = i / lanes<T> % sums_of.rows, tile = i / lanes<T> / sums_of.rows;
-    const int64_t parameter = row / states, n = row % states, channel = tiling.first_channel(tile) + lane;
+    const int64_t channel = tiling.first_channel(tile) + lane;
     if (lane >= tiling.channels_of(tile)) continue;
-    if ((parameter == 1 && in.B_by_vertex) || (parameter == 2 && in.C_by_vertex)) continue;
-    T sum = T(0);
-    for (int64_t item = 0; item < tiling.batch; ++item) {
-      const T of_item = sums_of.parameter(item * tiling.all_tiles() + tile, row)[lane];
-      sum = item == 0 ? of_item : sum + of_item;
+    const auto add_items = [&](const View &grad, int64_t n) {
+      T sum = T(0);
+      for (int64_t item = 0; item < tiling.batch; ++item) {
+        const T of_item = sums_of.parameter(item * tiling.all_tiles() + tile, row)[lane];
+        sum = item == 0 ? of_item : sum + of_item;
+      }
+      grad.store<T>(sum, channel, n);
+    };
+    if (row < states) {
+      add_items(grad_A, row);
+    } else if (row < 2 * states) {
+      if (!in.B_by_vertex) add_items(grad_B, row - states);
+    } else if (row < 3 * states) {
+      if (!in.C_by_vertex) add_items(grad_C, row - 2 * states);
+    } else if (row == 3 * states) {
+      if (grad_D.data) add_items(grad_D, 0);
+    } else if (grad_bias.data) {
+      add_items(grad_bias, 0);
     }
-    if (parameter == 0) grad_A.store<T>(sum, channel, n);
-    if (parameter == 1) grad_B.store<T>(sum, channel, n);
-    if (parameter == 2) grad_C.store<T>(sum, channel, n);
-    if (row == 3 * states && grad_D.data) grad_D.store<T>(sum, channel);
-    if (row == 3 * states + 1 && grad_bias.data) grad_bias.store<T>(sum, channel);
   }
 }
 
@@ -627,16 +650,19 @@ class Call {
   int64_t block;  // states swept at a time
 
   Call(const treescan_tensor &parent, const treescan_tensor &order, const treescan_selective_inputs &inputs,
-       int vertex_rows, int state_rows, bool backward)
+       const treescan_tensor *grad_last_state, int rows, int sums, int state_rows, bool backward)
       : block(std::min<int64_t>(inputs.A->sizes[1], most_states<T>)),
         parent_(parent),
         order_(order),
         inputs_(inputs),
+        grad_last_state_(grad_last_state),
         tiling_(inputs),
-        backward_(backward) {
+        backward_(backward),
+        rows_(rows) {
     const int64_t row_bytes = times(tiling_.vertices, selective_row_bytes);
     while (block > 1 && times(state_rows * block, row_bytes) > most_state_bytes) block = (block + 1) / 2;
-    memory_of_block_ = times(vertex_rows + state_rows * block, tiling_.vertices * lanes<T>);
+    vertex_rows_ = rows + (block < tiling_.states ? sums : 0);
+    memory_of_block_ = times(vertex_rows_ + state_rows * block, tiling_.vertices * lanes<T>);
   }
 
   // Makes plans, loads B and C, calls scan(in, sums, blocks), and for gradients add(in, sums, blocks) in the end.
@@ -682,6 +708,7 @@ class Call {
                             View(inputs_.D),
                             View(inputs_.z),
                             View(inputs_.delta_bias),
+                            View(grad_last_state_),
                             inputs_.delta_softplus != 0,
                             static_cast<const int32_t *>(parent_.data),
                             parent_.sizes[0] == 1 ? 0 : parent_.strides[0],
@@ -690,7 +717,9 @@ class Call {
                             pieces.C,
                             pieces.memory,
                             memory_of_block_,
-                            static_cast<int>(block)};
+                            static_cast<int>(block),
+                            rows_,
+                            vertex_rows_};
       if (tasks > 0) check(scan(in, pieces.sums, grid_size(blocks)), "scan_tiles");
       const int64_t sums = std::max(factors, tiling.all_tiles() * rows * lanes<T>);
       if (backward_ && tiling.channels > 0) check(add(in, pieces.sums, blocks_for(sums)), "add_tiles");
@@ -702,8 +731,10 @@ class Call {
 
   const treescan_tensor &parent_, &order_;
   const treescan_selective_inputs &inputs_;
+  const treescan_tensor *grad_last_state_;
   SelectiveTiling tiling_;
   bool backward_;
+  int rows_, vertex_rows_;
   int64_t memory_of_block_;
 };
 
@@ -711,7 +742,7 @@ template <class T>
 void scan_in(int32_t direction, const treescan_tensor &parent, const treescan_tensor &order,
              const treescan_selective_inputs &inputs, const treescan_tensor &y, const treescan_tensor *last_state,
              treescan_workspace *workspace, cudaStream_t stream) {
-  const Call<T> call(parent, order, inputs, forward_rows, 1, false);
+  const Call<T> call(parent, order, inputs, nullptr, forward_rows, forward_sums, 1, false);
   with_direction(direction, [&](auto constant_direction) {
     with_states<T>(call.block, [&](auto constant_states) {
       constexpr int way = decltype(constant_direction)::value, states = decltype(constant_states)::value;
@@ -733,14 +764,15 @@ void scan_back_in(int32_t direction, const treescan_tensor &parent, const treesc
   with_direction(direction, [&](auto constant_direction) {
     constexpr int way = decltype(constant_direction)::value;
     const int terms = 1 + (inputs.B->ndim == 2) + (inputs.C->ndim == 2);
-    const Call<T> call(parent, order, inputs, backward_rows, passes_back<way> + terms, true);
+    const Call<T> call(parent, order, inputs, grad_last_state, backward_rows, backward_sums,
+                       passes_back<way> + terms, true);
     with_states<T>(call.block, [&](auto constant_states) {
       constexpr int states = decltype(constant_states)::value;
       call.run(
           resident_blocks(scan_tiles_back<T, states, way>, threads, 0), workspace, stream,
           [&](const Inputs<T> &in, const Sums<T> &sums, unsigned blocks) {
             return LAUNCH((scan_tiles_back<T, states, way>), blocks, threads, 0, stream, in, View(&grad_y),
-                          View(grad_last_state), View(gradients.u), View(gradients.delta), View(gradients.z), sums);
+                          View(gradients.u), View(gradients.delta), View(gradients.z), sums);
           },
           [&](const Inputs<T> &in, const Sums<T> &sums, unsigned blocks) {
             return LAUNCH((add_tiles<T>), blocks, threads, 0, stream, in, sums, View(gradients.A), View(gradients.B),

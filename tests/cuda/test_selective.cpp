@@ -146,17 +146,17 @@ class Case {
   static const treescan_tensor *cuda(const Twin<Element> &twin) { return twin.cuda(); }
 
   template <class Signal, class Parameter>
-  treescan_selective_inputs inputs(Signal signal, Parameter parameter) const {
-    return {signal(u), signal(delta), parameter(A), B_is_fixed() ? parameter(B_fixed) : signal(B),
-            C_is_fixed() ? parameter(C_fixed) : signal(C), s.options & with_D ? parameter(D) : nullptr,
-            s.options & with_z ? signal(z) : nullptr, s.options & with_bias ? parameter(bias) : nullptr,
+  treescan_selective_inputs inputs(Signal of_signal, Parameter parameter) const {
+    return {of_signal(u), of_signal(delta), parameter(A), B_is_fixed() ? parameter(B_fixed) : of_signal(B),
+            C_is_fixed() ? parameter(C_fixed) : of_signal(C), s.options & with_D ? parameter(D) : nullptr,
+            s.options & with_z ? of_signal(z) : nullptr, s.options & with_bias ? parameter(bias) : nullptr,
             (s.options & with_softplus) != 0};
   }
   template <class Signal, class Parameter>
-  treescan_selective_gradients gradients(Signal signal, Parameter parameter) const {
-    return {signal(grad_u), signal(grad_delta), parameter(grad_A), B_is_fixed() ? parameter(grad_B_fixed) : signal(grad_B),
-            C_is_fixed() ? parameter(grad_C_fixed) : signal(grad_C), s.options & with_D ? parameter(grad_D) : nullptr,
-            s.options & with_z ? signal(grad_z) : nullptr, s.options & with_bias ? parameter(grad_bias) : nullptr};
+  treescan_selective_gradients gradients(Signal of_signal, Parameter parameter) const {
+    return {of_signal(grad_u), of_signal(grad_delta), parameter(grad_A), B_is_fixed() ? parameter(grad_B_fixed) : of_signal(grad_B),
+            C_is_fixed() ? parameter(grad_C_fixed) : of_signal(grad_C), s.options & with_D ? parameter(grad_D) : nullptr,
+            s.options & with_z ? of_signal(grad_z) : nullptr, s.options & with_bias ? parameter(grad_bias) : nullptr};
   }
   bool B_is_fixed() const { return s.factors == fixed_B || s.factors == both_fixed; }
   bool C_is_fixed() const { return s.factors == fixed_C || s.factors == both_fixed; }
