@@ -1,148 +1,373 @@
 #include "plan.h"
 
 #include "call.h"
-#include "team.h"
 
 namespace treescan::cuda {
 
 namespace {
 
-// One tree's rows of a parent array and of an order.
-struct Rows {
-  const int32_t *parents, *orders;
-  int64_t parent_batch_stride, parent_stride, order_batch_stride, order_stride;
+constexpr int most_threads = 512;
 
-  __device__ int32_t parent(int64_t tree, int64_t v) const {
-    return parents[tree * parent_batch_stride + v * parent_stride];
-  }
-  __device__ int32_t order(int64_t tree, int64_t i) const {
-    return orders[tree * order_batch_stride + i * order_stride];
+// Trees of more vertices get the whole device, one after another: a block alone would take long over each of its rounds,
+// longer than the whole device takes to meet.
+constexpr int64_t most_vertices_of_block = 16384;
+
+// One row for each item, or one for all.
+struct Rows {
+  const int32_t *data;
+  int64_t item_stride, stride;
+
+  explicit Rows(const treescan_tensor &tensor)
+      : data(static_cast<const int32_t *>(tensor.data)),
+        item_stride(tensor.sizes[0] == 1 ? 0 : tensor.strides[0]),
+        stride(tensor.strides[1]) {}
+  __device__ __forceinline__ int32_t at(int64_t item, int64_t i) const {
+    return data[item * item_stride + i * stride];
   }
 };
 
-constexpr int64_t scratch_per_vertex = 6;
+// What a team works on: 34 bytes a vertex, of which most have several uses, one after another.
+struct Scratch {
+  Link *links, *more_links;     // by place
+  unsigned long long *heavy;    // by place: most descendants, complement of the child that has them
+  int32_t *arrivals[2];         // by place, before `heavy`, in its memory: descendants as they are counted
+  int32_t *path_start;          // by the place at a path's head, after `heavy`: first the path's length, then its start
+  int32_t *size;                // by place: descendants, itself included
+  int32_t *head;                // by place, after `size`: where its path begins
+  int32_t *position;            // by vertex: in the order, or its place
+  int32_t *offset;              // by place, after `position`: how far it is from its path's head
+  int32_t *counts;              // for sorting
+  int32_t *deepest;
 
-// The first version: one thread plans a tree, step by step.
-__device__ bool is_forest(const Rows &rows, int64_t tree, int64_t vertices, int32_t *position, bool *canonical, Plan plan,
-                      Failure *failure) {
-  for (int64_t v = 0; v < vertices; ++v) position[v] = -1;
-  int32_t planted = 0, roots = 0, last = -1, last_key = -1;
-  *canonical = true;
-  for (int64_t i = 0; i < vertices; ++i) {
-    const int32_t v = rows.order(tree, i);
-    if (v < 0 || v >= vertices) return report(failure, ValueFault::order_out_of_range, vertices, v, i, tree), false;
-    if (position[v] >= 0) return report(failure, ValueFault::order_repeats, v, i, position[v], tree), false;
-    const int32_t p = rows.parent(tree, v);
-    if (p < -1 || p >= vertices) return report(failure, ValueFault::parent_out_of_range, vertices, p, v, tree), false;
-    if (p >= 0) {
-      if (planted < i) return report(failure, ValueFault::order_lacks_parents_last, v, p, i, tree), false;
-      if (p == v && roots < i) return report(failure, ValueFault::order_lacks_roots_first, v, i, tree), false;
-      if (p != v && position[p] < 0)
-        return report(failure, ValueFault::order_child_before_parent, v, i, p, tree), false;
-      ++planted;
-      roots += p == v;
-      const int32_t key = p == v ? -1 : position[p];
-      if (key < last_key || (key == last_key && v <= last)) *canonical = false;
-      last = v;
-      last_key = key;
-    }
-    position[v] = static_cast<int32_t>(i);
+  // A multiple of 64.
+  __host__ __device__ static constexpr int64_t bytes(int64_t vertices) {
+    return (32 * vertices + 4 * (sort_counts(vertices) + 1) + 63) / 64 * 64;
   }
-  plan.summary->num_planted = planted;
-  plan.summary->num_roots = roots;
-  return true;
-}
+  __device__ Scratch(char *memory, int64_t vertices)
+      : links(reinterpret_cast<Link *>(memory)),
+        more_links(links + vertices),
+        heavy(reinterpret_cast<unsigned long long *>(more_links + vertices)),
+        arrivals{reinterpret_cast<int32_t *>(heavy), reinterpret_cast<int32_t *>(heavy) + vertices},
+        path_start(arrivals[0]),
+        size(arrivals[1] + vertices),
+        head(size),
+        position(size + vertices),
+        offset(position),
+        counts(position + vertices),
+        deepest(counts + sort_counts(vertices)) {}
+};
 
-__device__ void make_plan(const Rows &rows, int64_t tree, int64_t vertices, bool by_levels, bool by_paths,
-                          int32_t *scratch, Plan plan, Failure *failure) {
-  int32_t *const place = scratch, *const depth = scratch + vertices, *const size = scratch + 2 * vertices,
-                 *const heavy = scratch + 3 * vertices, *const head = scratch + 4 * vertices,
-                 *const walk = scratch + 5 * vertices;
-  bool canonical = false;
-  PlanSummary &summary = *plan.summary;
-  summary = {};
-  if (!is_forest(rows, tree, vertices, place, &canonical, plan, failure)) return;
-  const int32_t planted = summary.num_planted;
-  // Places.
-  if (canonical) {
-    for (int64_t i = 0; i < vertices; ++i) plan.vertex[i] = rows.order(tree, i);
-  } else {
-    int64_t end = 0;
-    for (int64_t p = -1; p <= vertices; ++p)
-      for (int64_t v = 0; v < vertices; ++v) {
-        const int32_t of = rows.parent(tree, v);
-        if ((of < 0 ? vertices : of == v ? -1 : of) == p) plan.vertex[end++] = static_cast<int32_t>(v);
+// Plans one tree. Every function leaves what it writes for all of the team to read.
+template <class Team>
+class Planner {
+ public:
+  __device__ Planner(Team &team, const Rows &parents, const Rows &orders, int64_t item, int64_t vertices,
+                     const Scratch &scratch, const Plan &plan, Failure *failure)
+      : team_(team), parents_(parents), orders_(orders), item_(item), vertices_(vertices), scratch_(scratch),
+        plan_(plan), failure_(failure) {}
+
+  __device__ void make(ScanStrategy strategy) {
+    if (!is_permutation() || !is_forest()) {
+      if (team_.rank() == 0) *plan_.summary = {};
+      return;
+    }
+    if (!canonical_) place_by_parent();
+    find_children();
+    climb();
+    const int32_t depth = measure_depth();
+    // A level costs a barrier and a way to memory and back, a step along a path nothing but arithmetic, since all that it
+    // reads is known ahead. Paths take more barriers to plan than levels, about four times the logarithm of the vertices.
+    if (strategy == ScanStrategy::levels ||
+        (strategy == ScanStrategy::automatic && depth < 4 * bits_for(vertices_)))
+      lay_out_levels(depth);
+    else
+      lay_out_paths(depth);
+  }
+
+ private:
+  __device__ __forceinline__ int32_t parent_of(int64_t v) const { return parents_.at(item_, v); }
+  __device__ __forceinline__ bool is_vertex(int32_t v) const { return v >= 0 && v < vertices_; }
+
+  // Whether the order names every vertex once.
+  __device__ bool is_permutation() {
+    for_each(team_, vertices_, [&](int64_t v) {
+      scratch_.position[v] = -1;
+      plan_.first_child[v] = plan_.num_children[v] = 0;
+    });
+    if (team_.rank() == 0) *scratch_.deepest = 0;
+    team_.sync();
+    bool wrong = false;
+    for_each(team_, vertices_, [&](int64_t i) {
+      const int32_t v = orders_.at(item_, i), here = static_cast<int32_t>(i);
+      plan_.vertex[i] = v;
+      if (!is_vertex(v)) {
+        report(failure_, ValueFault::order_out_of_range, vertices_, v, i, item_);
+        wrong = true;
+        return;
       }
+      const int32_t there = atomicCAS(&scratch_.position[v], -1, here);
+      if (there < 0) return;
+      report(failure_, ValueFault::order_repeats, v, max(here, there), min(here, there), item_);
+      wrong = true;
+    });
+    return !team_.any(wrong);
   }
-  // Walk in the given order, in which parents come before their children.
-  for (int64_t i = 0; i < vertices; ++i) place[plan.vertex[i]] = static_cast<int32_t>(i);
-  for (int64_t i = 0; i < vertices; ++i) {
-    const int32_t of = rows.parent(tree, plan.vertex[i]);
-    plan.parent[i] = of < 0 ? static_cast<int32_t>(i) : place[of];
-    plan.first_child[i] = plan.num_children[i] = 0;
-    size[i] = 1;
-    heavy[i] = -1;
-    walk[i] = place[rows.order(tree, i)];
+
+  // Whether it is an order of the forest: roots first, parents before their children, vertices in no tree last. Takes
+  // positions for places, and finds out whether they can stay.
+  __device__ bool is_forest() {
+    bool wrong = false;
+    int64_t planted_and_roots = 0;
+    for_each(team_, vertices_, [&](int64_t i) {
+      const int32_t v = plan_.vertex[i], p = parent_of(v);
+      const int32_t above = is_vertex(p) ? scratch_.position[p] : -1;
+      if (p != -1 && !is_vertex(p)) {
+        report(failure_, ValueFault::parent_out_of_range, vertices_, p, v, item_);
+        wrong = true;
+      } else if (above > i) {
+        report(failure_, ValueFault::order_child_before_parent, v, i, p, item_);
+        wrong = true;
+      }
+      plan_.parent[i] = above;
+      planted_and_roots += (int64_t{above >= 0} << 32) + int64_t{above == i};
+    });
+    if (team_.any(wrong)) return false;
+    team_.sum_before(planted_and_roots, &planted_and_roots);
+    planted_ = static_cast<int32_t>(planted_and_roots >> 32);
+    roots_ = static_cast<int32_t>(planted_and_roots);
+
+    bool canonical = true;
+    for_each(team_, vertices_ - 1, [&](int64_t before) {
+      const int64_t i = before + 1;
+      const int32_t above = plan_.parent[i], above_before = plan_.parent[before];
+      if (above < 0) return;
+      const int32_t v = plan_.vertex[i];
+      const int32_t family = above == i ? -1 : above, family_before = above_before == before ? -1 : above_before;
+      if (above_before < 0) {
+        report(failure_, ValueFault::order_lacks_parents_last, v, parent_of(v), i, item_);
+        wrong = true;
+      } else if (family < 0 && family_before >= 0) {
+        report(failure_, ValueFault::order_lacks_roots_first, v, i, item_);
+        wrong = true;
+      }
+      canonical = canonical && (family > family_before || (family == family_before && v > plan_.vertex[before]));
+    });
+    canonical_ = !team_.any(wrong || !canonical);
+    return canonical_ || !team_.any(wrong);
   }
-  for (int64_t i = summary.num_roots; i < planted; ++i)
-    if (plan.num_children[plan.parent[i]]++ == 0) plan.first_child[plan.parent[i]] = static_cast<int32_t>(i);
-  for (int64_t k = 0; k < planted; ++k) {
-    const int32_t i = walk[k], p = plan.parent[i];
-    depth[i] = p == i ? 0 : depth[p] + 1;
-    summary.depth = max(summary.depth, depth[i]);
+
+  // Places for a forest whose order leaves siblings apart: by parent, then by vertex.
+  __device__ void place_by_parent() {
+    auto *const entries = reinterpret_cast<int32_t *>(scratch_.links);
+    for_each(team_, vertices_, [&](int64_t v) { entries[v] = static_cast<int32_t>(v); });
+    team_.sync();
+    const int32_t *const sorted =
+        stable_sort(team_, entries, entries + vertices_, vertices_, bits_for(vertices_ + 2), scratch_.counts,
+                    [&](int32_t v) {
+                      const int32_t p = parent_of(v);
+                      return static_cast<uint32_t>(p < 0 ? vertices_ + 1 : p == v ? 0 : p + 1);
+                    });
+    for_each(team_, vertices_, [&](int64_t i) {
+      const int32_t v = sorted[i];
+      plan_.vertex[i] = v;
+      scratch_.position[v] = static_cast<int32_t>(i);
+    });
+    team_.sync();
+    for_each(team_, planted_, [&](int64_t i) { plan_.parent[i] = scratch_.position[parent_of(plan_.vertex[i])]; });
+    team_.sync();
   }
-  summary.valid = 1;
-  if (by_levels || (!by_paths && summary.depth < 8 * bits_for(vertices))) {
-    int32_t end = 0;
-    summary.num_paths = planted;
-    summary.num_layers = planted > 0 ? summary.depth + 1 : 0;
-    for (int32_t d = 0; d < summary.num_layers; ++d) {
-      plan.layer_start[d] = end;
-      for (int32_t i = 0; i < planted; ++i)
-        if (depth[i] == d) plan.sequence[end++] = i;
+
+  // The first child of every place and, for now, one past the last in `num_children`. Sets out on the way up.
+  __device__ void find_children() {
+    for_each(team_, vertices_, [&](int64_t i) {
+      const int32_t here = static_cast<int32_t>(i);
+      if (i >= planted_) {
+        plan_.parent[i] = here;
+        return;
+      }
+      const int32_t above = plan_.parent[i];
+      scratch_.links[i] = make_link(static_cast<uint32_t>(above), above != i);
+      scratch_.size[i] = 1;
+      scratch_.arrivals[0][i] = scratch_.arrivals[1][i] = 0;
+      if (i < roots_) return;
+      if (i == roots_ || plan_.parent[i - 1] != above) plan_.first_child[above] = here;
+      if (i + 1 == planted_ || plan_.parent[i + 1] != above) plan_.num_children[above] = here + 1;
+    });
+    team_.sync();
+  }
+
+  // Depths, in the links, and descendants. In every round a link reaches twice as far up as before, and each place has
+  // counted the descendants less far below than that: it tells them to the place that lies exactly so far above.
+  __device__ void climb() {
+    int32_t *arrived = scratch_.arrivals[0], *arriving = scratch_.arrivals[1];
+    bool climbing = true;
+    for (uint32_t reach = 1; climbing; reach *= 2) {
+      bool reaches = false;
+      for_each(team_, planted_, [&](int64_t i) {
+        const Link link = scratch_.links[i], beyond = scratch_.links[link >> 32];
+        const int32_t below = scratch_.size[i] + arrived[i];
+        scratch_.size[i] = below;
+        arrived[i] = 0;
+        if (static_cast<uint32_t>(link) == reach) {
+          atomicAdd(&arriving[link >> 32], below);
+          reaches = true;
+        }
+        scratch_.more_links[i] = make_link(static_cast<uint32_t>(beyond >> 32),
+                                           static_cast<uint32_t>(link) + static_cast<uint32_t>(beyond));
+      });
+      climbing = team_.any(reaches);
+      swap(scratch_.links, scratch_.more_links);
+      swap(arrived, arriving);
     }
-    for (int32_t i = 0; i <= planted; ++i) plan.path_start[i] = i;
-    plan.layer_start[summary.num_layers] = planted;
-    return;
   }
-  for (int64_t k = planted; k-- > 0;) {
-    const int32_t i = walk[k], p = plan.parent[i];
-    if (p != i) size[p] += size[i];
+
+  // The depth of the deepest place.
+  __device__ int32_t measure_depth() {
+    int32_t deepest = 0;
+    for_each(team_, planted_, [&](int64_t i) {
+      deepest = max(deepest, depth_of(i));
+      plan_.num_children[i] -= plan_.first_child[i];
+      scratch_.heavy[i] = 0;
+    });
+    if (deepest > atomic_load(scratch_.deepest)) atomicMax(scratch_.deepest, deepest);
+    team_.sync();
+    return *scratch_.deepest;
   }
-  for (int32_t i = planted; i-- > summary.num_roots;) {
-    const int32_t p = plan.parent[i];
-    if (heavy[p] < 0 || size[i] >= size[heavy[p]]) heavy[p] = i;
+  __device__ __forceinline__ int32_t depth_of(int64_t i) const { return static_cast<int32_t>(scratch_.links[i]); }
+
+  // Every place a path of its own.
+  __device__ void lay_out_levels(int32_t depth) {
+    // A canonical order has them by depth.
+    const int32_t *const sorted = canonical_ ? nullptr : sort_by_depth(depth);
+    const int32_t num_layers = planted_ > 0 ? depth + 1 : 0;
+    for_each(team_, planted_, [&](int64_t i) {
+      const int64_t here = sorted ? sorted[i] : i, before = sorted && i > 0 ? sorted[i - 1] : i - 1;
+      plan_.sequence[i] = static_cast<int32_t>(here);
+      plan_.path_start[i] = static_cast<int32_t>(i);
+      if (i == 0 || depth_of(here) != depth_of(before)) plan_.layer_start[depth_of(here)] = static_cast<int32_t>(i);
+    });
+    finish(planted_, num_layers, depth);
   }
-  // Heads of paths, by layers; `depth` becomes the layer.
-  for (int64_t k = 0; k < planted; ++k) {
-    const int32_t i = walk[k], p = plan.parent[i];
-    head[i] = p == i || heavy[p] != i;
-    depth[i] = p == i ? 0 : depth[p] + head[i];
-    summary.num_layers = max(summary.num_layers, depth[i] + 1);
+
+  __device__ const int32_t *sort_by_depth(int32_t depth) {
+    auto *const entries = reinterpret_cast<int32_t *>(scratch_.more_links);
+    for_each(team_, planted_, [&](int64_t i) { entries[i] = static_cast<int32_t>(i); });
+    team_.sync();
+    return stable_sort(team_, entries, entries + vertices_, planted_, bits_for(depth + 1), scratch_.counts,
+                       [&](int32_t i) { return static_cast<uint32_t>(depth_of(i)); });
   }
-  int32_t end = 0;
-  for (int32_t layer = 0; layer < summary.num_layers; ++layer) {
-    plan.layer_start[layer] = summary.num_paths;
-    for (int32_t i = 0; i < planted; ++i) {
-      if (!head[i] || depth[i] != layer) continue;
-      plan.path_start[summary.num_paths++] = end;
-      for (int32_t at = i; at >= 0; at = heavy[at]) plan.sequence[end++] = at;
-    }
+
+  // A path goes on to the child with the most descendants, the first of them if there are several. A child off the path
+  // has at most half of its parent's descendants, so there are no more layers than bits in the number of vertices.
+  __device__ void lay_out_paths(int32_t depth) {
+    for_each(team_, planted_ - roots_, [&](int64_t k) {
+      const int64_t i = roots_ + k;
+      unsigned long long *const heaviest = &scratch_.heavy[plan_.parent[i]];
+      const unsigned long long mine = static_cast<unsigned long long>(scratch_.size[i]) << 32 | ~static_cast<uint32_t>(i);
+      if (atomic_load(heaviest) < mine) atomicMax(heaviest, mine);
+    });
+    team_.sync();
+    for_each(team_, planted_, [&](int64_t i) {
+      const uint32_t here = static_cast<uint32_t>(i), above = static_cast<uint32_t>(plan_.parent[i]);
+      const bool goes_on = above != here && ~static_cast<uint32_t>(scratch_.heavy[above]) == here;
+      scratch_.links[i] = make_link(goes_on ? above : here, goes_on);
+    });
+    team_.sync();
+    climb_lists();
+
+    // Where every place is on its path, how long the paths are, and links that climb one layer each.
+    for_each(team_, planted_, [&](int64_t i) {
+      const Link to_head = scratch_.links[i];
+      const uint32_t head = static_cast<uint32_t>(to_head >> 32), offset = static_cast<uint32_t>(to_head);
+      const uint32_t above = static_cast<uint32_t>(plan_.parent[head]);
+      scratch_.head[i] = static_cast<int32_t>(head);
+      scratch_.offset[i] = static_cast<int32_t>(offset);
+      if (plan_.num_children[i] == 0) scratch_.path_start[head] = static_cast<int32_t>(offset + 1);
+      scratch_.more_links[i] = above == head ? make_link(static_cast<uint32_t>(i), 0) : make_link(above, 1);
+    });
+    team_.sync();
+    swap(scratch_.links, scratch_.more_links);
+    climb_lists();
+    const auto layer_of = [&](int32_t i) { return static_cast<uint32_t>(scratch_.links[i]); };
+
+    auto *const heads = reinterpret_cast<int32_t *>(scratch_.more_links);
+    const int64_t num_paths = exclusive_sums(
+        team_, planted_, [&](int64_t i) { return int64_t{scratch_.head[i] == i}; },
+        [&](int64_t i, int64_t path) {
+          if (scratch_.head[i] == i) heads[path] = static_cast<int32_t>(i);
+        });
+    const int32_t *const sorted = stable_sort(team_, heads, heads + vertices_, num_paths,
+                                              bits_for(bits_for(planted_ + 1)), scratch_.counts, layer_of);
+    exclusive_sums(
+        team_, num_paths, [&](int64_t path) { return int64_t{scratch_.path_start[sorted[path]]}; },
+        [&](int64_t path, int64_t start) {
+          const int32_t head = sorted[path];
+          scratch_.path_start[head] = plan_.path_start[path] = static_cast<int32_t>(start);
+          if (path == 0 || layer_of(sorted[path - 1]) != layer_of(head))
+            plan_.layer_start[layer_of(head)] = static_cast<int32_t>(path);
+        });
+    for_each(team_, planted_, [&](int64_t i) {
+      plan_.sequence[scratch_.path_start[scratch_.head[i]] + scratch_.offset[i]] = static_cast<int32_t>(i);
+    });
+    finish(static_cast<int32_t>(num_paths), num_paths > 0 ? static_cast<int32_t>(layer_of(sorted[num_paths - 1])) + 1 : 0,
+           depth);
   }
-  plan.path_start[summary.num_paths] = end;
-  plan.layer_start[summary.num_layers] = summary.num_paths;
+
+  __device__ void climb_lists() {
+    Link *const ranked = rank_lists(team_, scratch_.links, scratch_.more_links, planted_);
+    if (ranked != scratch_.links) swap(scratch_.links, scratch_.more_links);
+  }
+
+  __device__ void finish(int32_t num_paths, int32_t num_layers, int32_t depth) {
+    if (team_.rank() != 0) return;
+    plan_.path_start[num_paths] = planted_;
+    plan_.layer_start[num_layers] = num_paths;
+    *plan_.summary = {1, roots_, planted_, num_paths, num_layers, depth};
+  }
+
+  template <class T>
+  __device__ static __forceinline__ void swap(T &a, T &b) {
+    const T kept = a;
+    a = b;
+    b = kept;
+  }
+
+  Team &team_;
+  const Rows &parents_, &orders_;
+  int64_t item_, vertices_;
+  Scratch scratch_;
+  Plan plan_;
+  Failure *failure_;
+  int32_t planted_ = 0, roots_ = 0;
+  bool canonical_ = false;
+};
+
+// A block for each tree at a time. Blocks stay, and keep their scratch memory.
+__global__ void __launch_bounds__(most_threads) plan_by_blocks(PlanViews views, Rows parents, Rows orders,
+                                                               ScanStrategy strategy, char *scratch, Failure *failure) {
+  BlockTeam team;
+  const Scratch own(scratch + blockIdx.x * Scratch::bytes(views.vertices), views.vertices);
+  for (int64_t tree = blockIdx.x; tree < views.trees; tree += gridDim.x) {
+    Planner<BlockTeam>(team, parents, orders, tree, views.vertices, own, views.of(tree), failure).make(strategy);
+    team.sync();
+  }
 }
 
-__global__ void __launch_bounds__(32) plan_trees(PlanViews views, Rows rows, bool by_levels, bool by_paths,
-                                                 int32_t *scratch, Failure *failure) {
-  for (int64_t tree = int64_t{blockIdx.x} * blockDim.x + threadIdx.x; tree < views.trees;
-       tree += int64_t{gridDim.x} * blockDim.x)
-    make_plan(rows, tree, views.vertices, by_levels, by_paths, scratch + tree * scratch_per_vertex * views.vertices,
-              views.of(tree), failure);
+// One tree after the other, by all blocks together.
+__global__ void __launch_bounds__(most_threads) plan_by_grid(PlanViews views, Rows parents, Rows orders,
+                                                             ScanStrategy strategy, char *scratch, GridMemory *memory,
+                                                             Failure *failure) {
+  GridTeam team(memory);
+  const Scratch shared(scratch, views.vertices);
+  for (int64_t tree = 0; tree < views.trees; ++tree) {
+    Planner<GridTeam>(team, parents, orders, tree, views.vertices, shared, views.of(tree), failure).make(strategy);
+    team.sync();
+  }
 }
 
-// How far the items of a batch lie from each other; one serves all.
-int64_t batch_stride(const treescan_tensor &tensor) { return tensor.sizes[0] == 1 ? 0 : tensor.strides[0]; }
+int threads_for(int64_t vertices) {
+  return static_cast<int>(std::min<int64_t>((vertices + 31) / 32 * 32, most_threads));
+}
 
 }  // namespace
 
@@ -152,17 +377,32 @@ Plans::Plans(Carver &carver, const treescan_tensor &parent, const treescan_tenso
   views_.vertices = vertices;
   views_.summaries = carver.take<PlanSummary>(trees);
   views_.arrays = carver.take<int32_t>(times(trees, PlanViews::array_elements(vertices)));
-  scratch_ = carver.take<int32_t>(times(trees, scratch_per_vertex * vertices));
+  if (trees == 0 || vertices == 0) return;
+  by_grid_ = tree_team() == TreeTeam::grid ||
+             (tree_team() == TreeTeam::automatic && vertices > most_vertices_of_block);
+  threads_ = threads_for(vertices);
+  const unsigned resident =
+      by_grid_ ? resident_blocks(plan_by_grid, threads_, 0) : resident_blocks(plan_by_blocks, threads_, 0);
+  blocks_ = by_grid_ ? std::min<int64_t>({resident, GridMemory::most_blocks, (vertices + threads_ - 1) / threads_})
+                     : std::min<int64_t>(resident, trees);
+  grid_memory_ = carver.take<GridMemory>(by_grid_ ? 1 : 0);
+  scratch_ = carver.take<char>(times(by_grid_ ? 1 : blocks_, Scratch::bytes(vertices)));
 }
 
 void Plans::make(const treescan_tensor &parent, const treescan_tensor &order, Failure *failure, cudaStream_t stream) {
   if (views_.trees == 0 || views_.vertices == 0) return;
-  const Rows rows = {static_cast<const int32_t *>(parent.data), static_cast<const int32_t *>(order.data),
-                     batch_stride(parent), parent.strides[1], batch_stride(order), order.strides[1]};
+  const Rows parents(parent), orders(order);
   const ScanStrategy strategy = scan_strategy();
-  check(LAUNCH((plan_trees), grid_size((views_.trees + 31) / 32), 32, 0, stream, views_, rows,
-               strategy == ScanStrategy::levels, strategy == ScanStrategy::paths, scratch_, failure),
-        "plan");
+  if (by_grid_) {
+    check(cudaMemsetAsync(grid_memory_, 0, sizeof(GridMemory), stream), "plan");
+    check(LAUNCH_COOPERATIVE((plan_by_grid), grid_size(blocks_), threads_, 0, stream, views_, parents, orders, strategy,
+                             scratch_, grid_memory_, failure),
+          "plan");
+  } else {
+    check(LAUNCH((plan_by_blocks), grid_size(blocks_), threads_, 0, stream, views_, parents, orders, strategy, scratch_,
+                 failure),
+          "plan");
+  }
 }
 
 }  // namespace treescan::cuda

@@ -13,6 +13,7 @@
 #include "device.h"
 #include "failure.h"
 #include "strategy.h"
+#include "team.h"
 #include "workspace.h"
 
 namespace treescan::cuda {
@@ -66,7 +67,11 @@ class Plans {
 
  private:
   PlanViews views_;
-  int32_t *scratch_;
+  bool by_grid_ = false;
+  int threads_ = 0;
+  int64_t blocks_ = 0;
+  GridMemory *grid_memory_ = nullptr;
+  char *scratch_ = nullptr;
 };
 
 }  // namespace treescan::cuda

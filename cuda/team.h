@@ -44,7 +44,7 @@ struct BlockTeam {
 // What a grid's blocks share, zeroed before the launch.
 struct GridMemory {
   static constexpr unsigned most_blocks = 2048;
-  int64_t sums[most_blocks];
+  int64_t sums[2][most_blocks];
   int32_t votes[3];
 };
 
@@ -58,8 +58,8 @@ class GridTeam {
 
   __device__ __forceinline__ bool any(bool predicate) {
     // Three places in turn: this vote's, the last one's, which may still be read, and the next one's.
-    const int mine = turn_, next = turn_ == 2 ? 0 : turn_ + 1;
-    turn_ = next;
+    const int mine = vote_, next = vote_ == 2 ? 0 : vote_ + 1;
+    vote_ = next;
     if (__syncthreads_or(predicate) && threadIdx.x == 0) atomicOr(&memory_->votes[mine], 1);
     if (rank() == 0) atomic_store(&memory_->votes[next], 0);
     grid_sync();
@@ -67,26 +67,28 @@ class GridTeam {
   }
 
   __device__ __forceinline__ int64_t sum_before(int64_t value, int64_t *total) {
+    // Two places in turn: this sum's, and the last one's, which may still be read.
+    int64_t *const sums = memory_->sums[sum_];
+    sum_ ^= 1;
     int64_t of_block;
     const int64_t in_block = block_sum_before(value, &of_block);
-    if (threadIdx.x == 0) memory_->sums[blockIdx.x] = of_block;
+    if (threadIdx.x == 0) sums[blockIdx.x] = of_block;
     grid_sync();
     int64_t before = 0, all = 0;
     for (unsigned b = threadIdx.x; b < gridDim.x; b += blockDim.x) {
-      const int64_t sum = memory_->sums[b];
+      const int64_t sum = sums[b];
       all += sum;
       if (b < blockIdx.x) before += sum;
     }
     block_sum_before(before, &before);
     block_sum_before(all, &all);
-    grid_sync();  // the next call writes the sums
     *total = all;
     return before + in_block;
   }
 
  private:
   GridMemory *memory_;
-  int turn_ = 0;
+  int sum_ = 0, vote_ = 0;
 };
 
 // Calls body(i) for every i in [0, count), neighbours by neighbouring threads.
@@ -113,34 +115,58 @@ __device__ __forceinline__ int64_t exclusive_sums(Team &team, int64_t count, Get
   return total;
 }
 
-// How many threads sort so many entries, and the numbers that they count in.
+// The digits that entries are sorted by, and how many counters that takes.
 constexpr int digit_bits = 4, digits = 1 << digit_bits;
 __host__ __device__ constexpr int64_t sort_counts(int64_t count) { return digits * (count / 32 + 1); }
 
-// Sorts entries by the lowest `bits` of key(entry), an uint32_t, entries of one key staying in their order. `spare` holds
-// `count` entries, `counts` sort_counts(count) numbers. Returns where the result lies, `entries` or `spare`.
+// The digits of a warp's entries, bit by bit.
+class WarpDigits {
+ public:
+  // Every lane of the warp, with what its entry's digit is, if it has an entry.
+  __device__ __forceinline__ WarpDigits(bool has_entry, unsigned digit) : entries_(__ballot_sync(0xffffffffu, has_entry)) {
+    for (int k = 0; k < digit_bits; ++k) bits_[k] = __ballot_sync(0xffffffffu, static_cast<int>(digit >> k & 1));
+  }
+  // The lanes whose entries have this digit.
+  __device__ __forceinline__ unsigned lanes(unsigned digit) const {
+    unsigned lanes = entries_;
+    for (int k = 0; k < digit_bits; ++k) lanes &= digit >> k & 1 ? bits_[k] : ~bits_[k];
+    return lanes;
+  }
+
+ private:
+  unsigned entries_, bits_[digit_bits];
+};
+
+// Sorts entries by key(entry), an uint32_t of so many bits, entries of one key staying in their order. `spare` holds `count`
+// entries, `counts` sort_counts(count) numbers. Returns where the result lies, `entries` or `spare`.
 template <class Team, class Key>
 __device__ __forceinline__ int32_t *stable_sort(Team &team, int32_t *entries, int32_t *spare, int64_t count, int bits,
                                                 int32_t *counts, Key key) {
-  const int64_t most = count / 32 + 1;
-  const int64_t sorters = min(static_cast<int64_t>(team.size()), most);
-  const int64_t piece = (count + sorters - 1) / sorters, sorter = team.rank();
-  const bool sorts = sorter < sorters;
-  const int64_t begin = min(count, piece * sorter), end = sorts ? min(count, begin + piece) : begin;
+  // Each warp takes a piece, 32 entries at a time, and its lanes count one digit each.
+  const int64_t warps = min(static_cast<int64_t>(team.size() / 32), count / 32 + 1), warp = team.rank() / 32;
+  const int64_t piece = (count + warps * 32 - 1) / (warps * 32) * 32;
+  const int64_t begin = min(count, piece * warp), end = warp < warps ? min(count, begin + piece) : begin;
+  const unsigned lane = threadIdx.x % 32;
+  const bool has_counter = warp < warps && lane < digits;
+  int32_t *const counter = counts + lane * warps + warp;
   for (int shift = 0; shift < bits; shift += digit_bits) {
-    const auto digit = [&](int32_t entry) { return static_cast<int64_t>(key(entry) >> shift & (digits - 1)); };
-    if (sorts) {
-      for (int d = 0; d < digits; ++d) counts[d * sorters + sorter] = 0;
-      for (int64_t i = begin; i < end; ++i) ++counts[digit(entries[i]) * sorters + sorter];
-    }
+    const auto digit = [&](int32_t entry) { return key(entry) >> shift & (digits - 1); };
+    int32_t counted = 0;
+    for (int64_t i = begin + lane; i - lane < end; i += 32)
+      counted += __popc(WarpDigits(i < end, i < end ? digit(entries[i]) : 0).lanes(lane));
+    if (has_counter) *counter = counted;
     team.sync();
-    exclusive_sums(team, digits * sorters, [&](int64_t i) { return counts[i]; },
+    exclusive_sums(team, digits * warps, [&](int64_t i) { return counts[i]; },
                    [&](int64_t i, int64_t sum) { counts[i] = static_cast<int32_t>(sum); });
-    if (sorts)
-      for (int64_t i = begin; i < end; ++i) {
-        const int32_t entry = entries[i];
-        spare[counts[digit(entry) * sorters + sorter]++] = entry;
-      }
+    int32_t place = has_counter ? *counter : 0;
+    for (int64_t i = begin + lane; i - lane < end; i += 32) {
+      const int32_t entry = i < end ? entries[i] : 0;
+      const unsigned mine = i < end ? digit(entry) : 0;
+      const WarpDigits all(i < end, mine);
+      const int32_t first = __shfl_sync(0xffffffffu, place, static_cast<int>(mine));
+      if (i < end) spare[first + __popc(all.lanes(mine) & ((1u << lane) - 1))] = entry;
+      place += __popc(all.lanes(lane));
+    }
     team.sync();
     int32_t *const sorted = spare;
     spare = entries;
@@ -162,17 +188,22 @@ __host__ __device__ constexpr Link make_link(uint32_t next, uint32_t distance) {
   return static_cast<Link>(next) << 32 | distance;
 }
 
-// How far the end of its list is from every element, in the lower 32 bits of each link. On entry an element's distance is
-// 1, an end's 0. Pointer jumping: rounds as the logarithm of `count`. Returns where the result lies, `links` or `spare`.
+// How far the end of its list is from every element, in the lower 32 bits of each link. On entry an end's distance is 0,
+// any other element's that to the next. Pointer jumping: rounds as the logarithm of the longest list's elements. Returns
+// where the result lies, `links` or `spare`.
 template <class Team>
 __device__ __forceinline__ Link *rank_lists(Team &team, Link *links, Link *spare, int64_t count) {
-  for (int64_t reached = 1; reached < count; reached *= 2) {
+  bool moved = true;
+  for (int64_t reached = 1; reached < count && moved; reached *= 2) {
+    bool mine = false;
     for_each(team, count, [&](int64_t i) {
       const Link link = links[i], beyond = links[link >> 32];
-      spare[i] = make_link(static_cast<uint32_t>(beyond >> 32),
-                           static_cast<uint32_t>(link) + static_cast<uint32_t>(beyond));
+      const Link both = make_link(static_cast<uint32_t>(beyond >> 32),
+                                  static_cast<uint32_t>(link) + static_cast<uint32_t>(beyond));
+      spare[i] = both;
+      mine |= both != link;
     });
-    team.sync();
+    moved = team.any(mine);
     Link *const ranked = spare;
     spare = links;
     links = ranked;

@@ -1,0 +1,316 @@
+// Plans of trees, field by field, against plans made step by step on the host.
+#include <algorithm>
+#include <numeric>
+
+#include "cuda_test.h"
+#include "plan.h"
+
+using namespace cuda_test;
+using treescan::ValueFault;
+using treescan::cuda::Failure;
+using treescan::cuda::Plan;
+using treescan::cuda::Plans;
+using treescan::cuda::PlanSummary;
+using treescan::cuda::PlanViews;
+using treescan::cuda::ScanStrategy;
+using treescan::cuda::TreeTeam;
+
+namespace {
+
+TreeTeam team = TreeTeam::automatic;
+ScanStrategy strategy = ScanStrategy::automatic;
+
+using Numbers = std::vector<int32_t>;
+
+// What the device has made.
+struct Made {
+  PlanSummary summary;
+  Numbers vertex, parent, first_child, num_children, sequence, path_start, layer_start;
+  bool operator==(const Made &other) const {
+    return std::memcmp(&summary, &other.summary, sizeof summary) == 0 && vertex == other.vertex &&
+           parent == other.parent && first_child == other.first_child && num_children == other.num_children &&
+           sequence == other.sequence && path_start == other.path_start && layer_start == other.layer_start;
+  }
+};
+
+template <class T>
+std::vector<T> fetch(const T *from, int64_t count) {
+  std::vector<T> values(static_cast<size_t>(count));
+  if (count) succeed(cudaMemcpy(values.data(), from, values.size() * sizeof(T), cudaMemcpyDeviceToHost), "fetch");
+  return values;
+}
+
+Made fetch(const Plan &plan, int64_t vertices) {
+  Made made{fetch(plan.summary, 1)[0], {}, {}, {}, {}, {}, {}, {}};
+  if (!made.summary.valid) return made;
+  made.vertex = fetch(plan.vertex, vertices);
+  made.parent = fetch(plan.parent, vertices);
+  made.first_child = fetch(plan.first_child, vertices);
+  made.num_children = fetch(plan.num_children, vertices);
+  made.sequence = fetch(plan.sequence, made.summary.num_planted);
+  made.path_start = fetch(plan.path_start, made.summary.num_paths + 1);
+  made.layer_start = fetch(plan.layer_start, made.summary.num_layers + 1);
+  return made;
+}
+
+struct Result {
+  std::vector<Made> trees;
+  Failure failure;
+};
+
+Result make(const Twin<int32_t> &parent, const Twin<int32_t> &order) {
+  treescan::Carver measure;
+  Plans(measure, *parent.cuda(), *order.cuda());
+  const DeviceArray<char> memory(static_cast<size_t>(std::max<int64_t>(measure.used(), 64)));
+  const DeviceArray<Failure> failure(std::vector<Failure>(1));
+  treescan::Carver carver(memory);
+  Plans plans(carver, *parent.cuda(), *order.cuda());
+  plans.make(*parent.cuda(), *order.cuda(), failure, nullptr);
+  Result result{{}, failure.values()[0]};
+  const PlanViews &views = plans.views();
+  for (int64_t tree = 0; tree < views.trees; ++tree) result.trees.push_back(fetch(views.of(tree), views.vertices));
+  return result;
+}
+
+// A forest: parents by vertex, a root its own, -1 for a vertex in no tree; and an order of it.
+struct Forest {
+  Numbers parent, order;
+};
+
+size_t index(int32_t i) { return static_cast<size_t>(i); }
+
+enum class Order { breadth_first, siblings_shuffled, depth_first };
+
+// Forests from the parents of vertices 0, 1, ..., each a vertex before it, itself or -1. The vertices get random names.
+Forest forest(const Numbers &earlier, Order kind, std::mt19937 &random) {
+  const auto count = static_cast<int32_t>(earlier.size());
+  Numbers name(earlier.size());
+  std::iota(name.begin(), name.end(), 0);
+  std::shuffle(name.begin(), name.end(), random);
+  Forest made{Numbers(earlier.size()), {}};
+  for (int32_t v = 0; v < count; ++v)
+    made.parent[index(name[index(v)])] = earlier[index(v)] < 0 ? -1 : name[index(earlier[index(v)])];
+  std::vector<Numbers> children(earlier.size());
+  Numbers &order = made.order, rest;
+  for (int32_t v = 0; v < count; ++v) {
+    const int32_t p = made.parent[index(v)];
+    (p < 0 ? rest : p == v ? order : children[index(p)]).push_back(v);
+  }
+  if (kind != Order::breadth_first)
+    for (Numbers &siblings : children) std::shuffle(siblings.begin(), siblings.end(), random);
+  const size_t roots = order.size();
+  if (kind == Order::depth_first) {
+    Numbers stack;
+    for (size_t i = 0; i < roots; ++i) stack.insert(stack.end(), children[index(order[i])].begin(), children[index(order[i])].end());
+    while (!stack.empty()) {
+      const int32_t v = stack.back();
+      stack.pop_back();
+      order.push_back(v);
+      stack.insert(stack.end(), children[index(v)].begin(), children[index(v)].end());
+    }
+  } else {
+    for (size_t i = 0; i < order.size(); ++i) {
+      const Numbers next = children[index(order[i])];
+      order.insert(order.end(), next.begin(), next.end());
+    }
+  }
+  if (kind != Order::breadth_first) std::shuffle(rest.begin(), rest.end(), random);
+  order.insert(order.end(), rest.begin(), rest.end());
+  return made;
+}
+
+enum class Outline { recursive, chain, star, caterpillar, binary, forest, none };
+
+Numbers parents_of(Outline shape, int32_t count, std::mt19937 &random) {
+  Numbers parent(static_cast<size_t>(count));
+  for (int32_t v = 0; v < count; ++v) {
+    const auto earlier = static_cast<int32_t>(v == 0 ? 0 : random() % static_cast<uint32_t>(v));
+    switch (shape) {
+      case Outline::recursive: parent[index(v)] = earlier; break;
+      case Outline::chain: parent[index(v)] = std::max(0, v - 1); break;
+      case Outline::star: parent[index(v)] = 0; break;
+      case Outline::caterpillar: parent[index(v)] = std::max(0, v % 2 == 0 ? v - 2 : v - 1); break;
+      case Outline::binary: parent[index(v)] = v == 0 ? 0 : (v - 1) / 2; break;
+      case Outline::forest: {
+        const auto draw = random() % 8;
+        parent[index(v)] = draw == 0 ? v : draw == 1 ? -1 : earlier;
+        if (parent[index(v)] >= 0 && parent[index(earlier)] < 0 && draw > 0) parent[index(v)] = -1;
+        break;
+      }
+      case Outline::none: parent[index(v)] = -1; break;
+    }
+  }
+  return parent;
+}
+
+// The plan, made step by step.
+Made plan(const Forest &of, ScanStrategy how) {
+  const auto count = static_cast<int32_t>(of.parent.size());
+  Numbers position(of.parent.size());
+  for (int32_t i = 0; i < count; ++i) position[index(of.order[index(i)])] = i;
+  // Roots first, siblings side by side, vertices in no tree last: by the parent's position if the order is canonical.
+  const auto family = [&](int32_t v, bool by_position) {
+    const int32_t p = of.parent[index(v)];
+    return p < 0 ? count : p == v ? -1 : by_position ? position[index(p)] : p;
+  };
+  const auto less = [&](bool by_position) {
+    return [=](int32_t v, int32_t w) {
+      return std::make_pair(family(v, by_position), v) < std::make_pair(family(w, by_position), w);
+    };
+  };
+  Made made{};
+  PlanSummary &summary = made.summary;
+  for (int32_t v = 0; v < count; ++v) {
+    summary.num_planted += of.parent[index(v)] >= 0;
+    summary.num_roots += of.parent[index(v)] == v;
+  }
+  summary.valid = 1;
+  made.vertex = of.order;
+  if (!std::is_sorted(made.vertex.begin(), made.vertex.begin() + summary.num_planted, less(true)))
+    std::sort(made.vertex.begin(), made.vertex.end(), less(false));
+  Numbers place(of.parent.size());
+  for (int32_t i = 0; i < count; ++i) place[index(made.vertex[index(i)])] = i;
+  made.parent = made.first_child = made.num_children = Numbers(of.parent.size());
+  Numbers walk, depth(of.parent.size()), size(of.parent.size(), 1), heavy(of.parent.size(), -1), layer(of.parent.size());
+  for (int32_t i = 0; i < count; ++i) {
+    const int32_t p = of.parent[index(made.vertex[index(i)])];
+    made.parent[index(i)] = p < 0 ? i : place[index(p)];
+    if (i < summary.num_planted) walk.push_back(place[index(of.order[index(i)])]);
+  }
+  for (int32_t i = summary.num_planted; i-- > summary.num_roots;) {
+    made.first_child[index(made.parent[index(i)])] = i;
+    ++made.num_children[index(made.parent[index(i)])];
+  }
+  for (const int32_t i : walk) {
+    const int32_t p = made.parent[index(i)];
+    depth[index(i)] = p == i ? 0 : depth[index(p)] + 1;
+    summary.depth = std::max(summary.depth, depth[index(i)]);
+  }
+  for (size_t k = walk.size(); k-- > 0;) {
+    const int32_t i = walk[k], p = made.parent[index(i)];
+    if (p != i) size[index(p)] += size[index(i)];
+  }
+  if (how == ScanStrategy::paths)
+    for (int32_t i = summary.num_roots; i < summary.num_planted; ++i) {
+      int32_t &best = heavy[index(made.parent[index(i)])];
+      if (best < 0 || size[index(i)] > size[index(best)]) best = i;
+    }
+  Numbers heads;
+  for (const int32_t i : walk) {
+    const int32_t p = made.parent[index(i)];
+    const bool head = p == i || heavy[index(p)] != i;
+    layer[index(i)] = p == i ? 0 : layer[index(p)] + head;
+    if (head) heads.push_back(i);
+  }
+  std::sort(heads.begin(), heads.end(), [&](int32_t a, int32_t b) {
+    return std::make_pair(layer[index(a)], a) < std::make_pair(layer[index(b)], b);
+  });
+  for (const int32_t head : heads) {
+    if (layer[index(head)] == static_cast<int32_t>(made.layer_start.size()))
+      made.layer_start.push_back(static_cast<int32_t>(made.path_start.size()));
+    made.path_start.push_back(static_cast<int32_t>(made.sequence.size()));
+    for (int32_t i = head; i >= 0; i = heavy[index(i)]) made.sequence.push_back(i);
+  }
+  summary.num_paths = static_cast<int32_t>(made.path_start.size());
+  summary.num_layers = static_cast<int32_t>(made.layer_start.size());
+  made.path_start.push_back(summary.num_planted);
+  made.layer_start.push_back(summary.num_paths);
+  return made;
+}
+
+void check_equal(const Made &made, const Made &expected, const std::string &what) {
+  CHECK(std::memcmp(&made.summary, &expected.summary, sizeof made.summary) == 0, what);
+  CHECK(made.vertex == expected.vertex, what);
+  CHECK(made.parent == expected.parent, what);
+  CHECK(made.first_child == expected.first_child, what);
+  CHECK(made.num_children == expected.num_children, what);
+  CHECK(made.sequence == expected.sequence, what);
+  CHECK(made.path_start == expected.path_start, what);
+  CHECK(made.layer_start == expected.layer_start, what);
+}
+
+// What walks along a plan count on, said without the way it was made.
+void check_promises(const Made &made, const std::string &what) {
+  const PlanSummary &summary = made.summary;
+  Numbers times(made.vertex.size()), layer(made.vertex.size(), -1), top(made.vertex.size());
+  for (int32_t l = 0; l < summary.num_layers; ++l) {
+    CHECK(made.layer_start[index(l)] < made.layer_start[index(l + 1)], what);
+    for (int32_t path = made.layer_start[index(l)]; path < made.layer_start[index(l + 1)]; ++path) {
+      const int32_t begin = made.path_start[index(path)], end = made.path_start[index(path + 1)];
+      CHECK(begin < end, what);
+      for (int32_t k = begin; k < end; ++k) {
+        const int32_t i = made.sequence[index(k)], p = made.parent[index(i)];
+        ++times[index(i)];
+        layer[index(i)] = l;
+        if (k > begin) CHECK(p == made.sequence[index(k - 1)], what);
+        else CHECK(p == i || (layer[index(p)] >= 0 && layer[index(p)] < l), what);
+      }
+    }
+  }
+  for (int32_t i = 0; i < static_cast<int32_t>(times.size()); ++i)
+    CHECK(times[index(i)] == (i < summary.num_planted), what);
+  for (int32_t i = 0; i < summary.num_planted; ++i)
+    for (int32_t k = 0; k < made.num_children[index(i)]; ++k) {
+      const int32_t child = made.first_child[index(i)] + k;
+      CHECK(child >= summary.num_roots && made.parent[index(child)] == i, what);
+      if (k > 0) CHECK(made.vertex[index(child)] > made.vertex[index(child - 1)], what);
+    }
+  CHECK(std::accumulate(made.num_children.begin(), made.num_children.end(), 0) ==
+            summary.num_planted - summary.num_roots, what);
+}
+
+// Whether `how`, forced, gives just the plans expected, of trees that are `parents` and `orders`, one after another.
+void check_plans(const std::vector<Forest> &forests, const std::string &what) {
+  const auto trees = static_cast<int64_t>(forests.size()), vertices = static_cast<int64_t>(forests[0].parent.size());
+  const auto cell = [&](const Numbers Forest::*row) {
+    return [&, row](int64_t i) { return (forests[static_cast<size_t>(i / vertices)].*row)[static_cast<size_t>(i % vertices)]; };
+  };
+  const Twin<int32_t> parent({trees, vertices}, cell(&Forest::parent)), order({trees, vertices}, cell(&Forest::order));
+  for (const TreeTeam t : {TreeTeam::block, TreeTeam::grid})
+    for (const ScanStrategy s : {ScanStrategy::levels, ScanStrategy::paths}) {
+      team = t;
+      strategy = s;
+      const std::string which = what + (t == TreeTeam::grid ? ", grid" : ", block") +
+                                (s == ScanStrategy::paths ? ", paths" : ", levels");
+      const Result result = make(parent, order);
+      EQUAL(result.failure.fault, 0);
+      for (size_t k = 0; k < forests.size(); ++k) {
+        check_equal(result.trees[k], plan(forests[k], s), which);
+        check_promises(result.trees[k], which);
+      }
+    }
+  team = TreeTeam::automatic;
+  strategy = ScanStrategy::automatic;
+}
+
+constexpr Outline shapes[] = {Outline::recursive, Outline::chain, Outline::star, Outline::caterpillar,
+                            Outline::binary, Outline::forest, Outline::none};
+constexpr Order orders[] = {Order::breadth_first, Order::siblings_shuffled, Order::depth_first};
+
+template <class Body>
+Report run(const Body &body) {
+  const Report report = treescan::emulation::run({}, body);
+  CHECK(report.findings.empty(), report.text());
+  return report;
+}
+
+}  // namespace
+
+namespace treescan::cuda {
+TreeTeam tree_team() { return team; }
+ScanStrategy scan_strategy() { return strategy; }
+}  // namespace treescan::cuda
+
+TEST(every_field_is_as_planned_step_by_step) {
+  std::mt19937 random(1);
+  for (const int32_t count : {1, 2, 3, 7, 31, 33, 65, 130})
+    for (const Outline shape : shapes)
+      for (const Order order : orders)
+        run([&] {
+          check_plans({forest(parents_of(shape, count, random), order, random)},
+                      "shape " + std::to_string(static_cast<int>(shape)) + ", order " +
+                          std::to_string(static_cast<int>(order)) + ", vertices " + std::to_string(count));
+        });
+}
+
+TEST_MAIN
