@@ -267,7 +267,7 @@ struct Tile {
   __device__ __forceinline__ T gradient(const Cell &c, int j) const {
     T g = c.gradient * C_of(c.v, j);
     if (c.v == vertices - 1 && in.grad_last_state.data)
-      g = g + (lane < channels ? in.grad_last_state.load<T>(item, first_channel + lane, first + j) : T(0));
+      g = g + (lane < channels ? in.grad_last_state.template load<T>(item, first_channel + lane, first + j) : T(0));
     return g;
   }
 
@@ -722,7 +722,7 @@ class Call {
                             vertex_rows_};
       if (tasks > 0) check(scan(in, pieces.sums, grid_size(blocks)), "scan_tiles");
       const int64_t sums = std::max(factors, tiling.all_tiles() * rows * lanes<T>);
-      if (backward_ && tiling.channels > 0) check(add(in, pieces.sums, blocks_for(sums)), "add_tiles");
+      if (backward_ && sums > 0) check(add(in, pieces.sums, blocks_for(sums)), "add_tiles");
     });
   }
 
