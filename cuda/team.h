@@ -5,31 +5,35 @@
 // inputs must have been written before the team's last sync(); its outputs may be read after it returns.
 #pragma once
 
+#include <type_traits>
+
 #include "device.h"
 
 namespace treescan::cuda {
 
 constexpr int most_warps = 32;
 
+// The sum of the values of the lanes up to this one.
+__device__ __forceinline__ int64_t warp_sum_through(int64_t value) {
+  for (unsigned distance = 1; distance < 32; distance *= 2) {
+    const int64_t before = __shfl_up_sync(0xffffffffu, value, distance);
+    if (threadIdx.x % 32 >= distance) value += before;
+  }
+  return value;
+}
+
 // The sum of the values of the threads before this one in its block, and of all of them.
 __device__ __forceinline__ int64_t block_sum_before(int64_t value, int64_t *total) {
   SHARED(int64_t, warp_sums, most_warps);
-  const unsigned lane = threadIdx.x % 32, warp = threadIdx.x / 32, warps = blockDim.x / 32;
-  int64_t sum = value;
-  for (int distance = 1; distance < 32; distance *= 2) {
-    const int64_t before = __shfl_up_sync(0xffffffffu, sum, distance);
-    if (lane >= static_cast<unsigned>(distance)) sum += before;
-  }
-  if (lane == 31) warp_sums[warp] = sum;
+  const unsigned lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+  const int64_t through = warp_sum_through(value);
+  if (lane == 31) warp_sums[warp] = through;
   __syncthreads();
-  int64_t sum_before = sum - value, all = 0;
-  for (unsigned w = 0; w < warps; ++w) {
-    if (w < warp) sum_before += warp_sums[w];
-    all += warp_sums[w];
-  }
+  const int64_t through_warps = warp_sum_through(lane < blockDim.x / 32 ? warp_sums[lane] : 0);
   __syncthreads();  // the next call writes warp_sums
-  *total = all;
-  return sum_before;
+  *total = __shfl_sync(0xffffffffu, through_warps, 31);
+  const int64_t before_warp = __shfl_sync(0xffffffffu, through_warps, static_cast<int>((warp + 31) % 32));
+  return through - value + (warp > 0 ? before_warp : 0);
 }
 
 struct BlockTeam {
@@ -44,7 +48,7 @@ struct BlockTeam {
 // What a grid's blocks share, zeroed before the launch.
 struct GridMemory {
   static constexpr unsigned most_blocks = 2048;
-  int64_t sums[most_blocks];
+  int64_t sums[2][most_blocks];
   int32_t votes[3];
 };
 
@@ -58,8 +62,8 @@ class GridTeam {
 
   __device__ __forceinline__ bool any(bool predicate) {
     // Three places in turn: this vote's, the last one's, which may still be read, and the next one's.
-    const int mine = turn_, next = turn_ == 2 ? 0 : turn_ + 1;
-    turn_ = next;
+    const int mine = vote_, next = vote_ == 2 ? 0 : vote_ + 1;
+    vote_ = next;
     if (__syncthreads_or(predicate) && threadIdx.x == 0) atomicOr(&memory_->votes[mine], 1);
     if (rank() == 0) atomic_store(&memory_->votes[next], 0);
     grid_sync();
@@ -67,44 +71,50 @@ class GridTeam {
   }
 
   __device__ __forceinline__ int64_t sum_before(int64_t value, int64_t *total) {
+    // Two places in turn: this sum's, and the last one's, which may still be read.
+    int64_t *const sums = memory_->sums[sum_];
+    sum_ ^= 1;
     int64_t of_block;
     const int64_t in_block = block_sum_before(value, &of_block);
-    if (threadIdx.x == 0) memory_->sums[blockIdx.x] = of_block;
+    if (threadIdx.x == 0) sums[blockIdx.x] = of_block;
     grid_sync();
     int64_t before = 0, all = 0;
     for (unsigned b = threadIdx.x; b < gridDim.x; b += blockDim.x) {
-      const int64_t sum = memory_->sums[b];
+      const int64_t sum = sums[b];
       all += sum;
       if (b < blockIdx.x) before += sum;
     }
     block_sum_before(before, &before);
     block_sum_before(all, &all);
-    grid_sync();  // the next call writes the sums
     *total = all;
     return before + in_block;
   }
 
  private:
   GridMemory *memory_;
-  int turn_ = 0;
+  int sum_ = 0, vote_ = 0;
 };
 
-// Calls body(i) for every i in [0, count), neighbours by neighbouring threads.
-template <class Team, class Body>
-__device__ __forceinline__ void for_each(const Team &team, int64_t count, Body body) {
-  for (int64_t i = team.rank(); i < count; i += team.size()) body(i);
+// Calls body(i) for every i in [0, count), neighbours by neighbouring threads. 32-bit counts make for leaner code.
+template <class Team, class Index, class Body>
+__device__ __forceinline__ void for_each(const Team &team, Index count, Body body) {
+  using Unsigned = std::make_unsigned_t<Index>;  // lest the step beyond the last overflow
+#pragma unroll 1
+  for (Unsigned i = team.rank(); i < static_cast<Unsigned>(count); i += team.size()) body(static_cast<Index>(i));
 }
 
 // put(i, sum of get(j) over j < i) for every i in [0, count). Returns the sum of all. put(i) may overwrite what get(i)
 // read.
-template <class Team, class Get, class Put>
-__device__ __forceinline__ int64_t exclusive_sums(Team &team, int64_t count, Get get, Put put) {
-  const int64_t piece = (count + team.size() - 1) / team.size();
-  const int64_t begin = min(count, piece * static_cast<int64_t>(team.rank())), end = min(count, begin + piece);
+template <class Team, class Index, class Get, class Put>
+__device__ __forceinline__ int64_t exclusive_sums(Team &team, Index count, Get get, Put put) {
+  const int64_t all = count, piece = (all + team.size() - 1) / team.size();
+  const int64_t before = min(all, piece * static_cast<int64_t>(team.rank()));
+  const auto begin = static_cast<Index>(before), end = static_cast<Index>(min(all, before + piece));
   int64_t sum = 0, total;
-  for (int64_t i = begin; i < end; ++i) sum += get(i);
+  for (Index i = begin; i < end; ++i) sum += get(i);
   sum = team.sum_before(sum, &total);
-  for (int64_t i = begin; i < end; ++i) {
+#pragma unroll 1
+  for (Index i = begin; i < end; ++i) {
     const int64_t value = get(i);
     put(i, sum);
     sum += value;
@@ -113,34 +123,63 @@ __device__ __forceinline__ int64_t exclusive_sums(Team &team, int64_t count, Get
   return total;
 }
 
-// How many threads sort so many entries, and the numbers that they count in.
+// The digits that entries are sorted by, and how many counters that takes.
 constexpr int digit_bits = 4, digits = 1 << digit_bits;
 __host__ __device__ constexpr int64_t sort_counts(int64_t count) { return digits * (count / 32 + 1); }
 
-// Sorts entries by the lowest `bits` of key(entry), an uint32_t, entries of one key staying in their order. `spare` holds
-// `count` entries, `counts` sort_counts(count) numbers. Returns where the result lies, `entries` or `spare`.
+// The digits of a warp's entries, bit by bit.
+class WarpDigits {
+ public:
+  // Every lane of the warp, with what its entry's digit is, if it has an entry.
+  __device__ __forceinline__ WarpDigits(bool has_entry, unsigned digit) : entries_(__ballot_sync(0xffffffffu, has_entry)) {
+    for (int k = 0; k < digit_bits; ++k) bits_[k] = __ballot_sync(0xffffffffu, static_cast<int>(digit >> k & 1));
+  }
+  // The lanes whose entries have this digit.
+  __device__ __forceinline__ unsigned lanes(unsigned digit) const {
+    unsigned lanes = entries_;
+    for (int k = 0; k < digit_bits; ++k) lanes &= digit >> k & 1 ? bits_[k] : ~bits_[k];
+    return lanes;
+  }
+
+ private:
+  unsigned entries_, bits_[digit_bits];
+};
+
+// Sorts entries by key(entry), an uint32_t of so many bits, entries of one key staying in their order. `spare` holds `count`
+// entries, `counts` sort_counts(count) numbers. Returns where the result lies, `entries` or `spare`.
 template <class Team, class Key>
 __device__ __forceinline__ int32_t *stable_sort(Team &team, int32_t *entries, int32_t *spare, int64_t count, int bits,
                                                 int32_t *counts, Key key) {
-  const int64_t most = count / 32 + 1;
-  const int64_t sorters = min(static_cast<int64_t>(team.size()), most);
-  const int64_t piece = (count + sorters - 1) / sorters, sorter = team.rank();
-  const bool sorts = sorter < sorters;
-  const int64_t begin = min(count, piece * sorter), end = sorts ? min(count, begin + piece) : begin;
+  // Each warp takes a piece, 32 entries at a time, and its lanes count one digit each.
+  const auto all = static_cast<uint32_t>(count);
+  const uint32_t warps = min(team.size() / 32, all / 32 + 1), warp = team.rank() / 32, lane = threadIdx.x % 32;
+  const uint32_t piece = (all + warps * 32 - 1) / (warps * 32) * 32;
+  const uint32_t begin = warp < warps ? min(all, piece * warp) : all, end = min(all, begin + piece);
+  const bool has_counter = warp < warps && lane < digits;
+  int32_t *const counter = counts + lane * warps + warp;
   for (int shift = 0; shift < bits; shift += digit_bits) {
-    const auto digit = [&](int32_t entry) { return static_cast<int64_t>(key(entry) >> shift & (digits - 1)); };
-    if (sorts) {
-      for (int d = 0; d < digits; ++d) counts[d * sorters + sorter] = 0;
-      for (int64_t i = begin; i < end; ++i) ++counts[digit(entries[i]) * sorters + sorter];
+    const auto digit = [&](int32_t entry) { return key(entry) >> shift & (digits - 1); };
+    int32_t counted = 0;
+#pragma unroll 1
+    for (uint32_t row = begin; row < end; row += 32) {
+      const uint32_t i = row + lane;
+      counted += __popc(WarpDigits(i < end, i < end ? digit(entries[i]) : 0).lanes(lane));
     }
+    if (has_counter) *counter = counted;
     team.sync();
-    exclusive_sums(team, digits * sorters, [&](int64_t i) { return counts[i]; },
-                   [&](int64_t i, int64_t sum) { counts[i] = static_cast<int32_t>(sum); });
-    if (sorts)
-      for (int64_t i = begin; i < end; ++i) {
-        const int32_t entry = entries[i];
-        spare[counts[digit(entry) * sorters + sorter]++] = entry;
-      }
+    exclusive_sums(team, digits * warps, [&](uint32_t i) { return counts[i]; },
+                   [&](uint32_t i, int64_t sum) { counts[i] = static_cast<int32_t>(sum); });
+    int32_t place = has_counter ? *counter : 0;
+#pragma unroll 1
+    for (uint32_t row = begin; row < end; row += 32) {
+      const uint32_t i = row + lane;
+      const int32_t entry = i < end ? entries[i] : 0;
+      const uint32_t mine = i < end ? digit(entry) : 0;
+      const WarpDigits others(i < end, mine);
+      const int32_t first = __shfl_sync(0xffffffffu, place, static_cast<int>(mine));
+      if (i < end) spare[first + __popc(others.lanes(mine) & ((1u << lane) - 1))] = entry;
+      place += __popc(others.lanes(lane));
+    }
     team.sync();
     int32_t *const sorted = spare;
     spare = entries;
@@ -162,17 +201,22 @@ __host__ __device__ constexpr Link make_link(uint32_t next, uint32_t distance) {
   return static_cast<Link>(next) << 32 | distance;
 }
 
-// How far the end of its list is from every element, in the lower 32 bits of each link. On entry an element's distance is
-// 1, an end's 0. Pointer jumping: rounds as the logarithm of `count`. Returns where the result lies, `links` or `spare`.
+// How far the end of its list is from every element, in the lower 32 bits of each link. On entry an end's distance is 0,
+// any other element's that to the next. Pointer jumping: rounds as the logarithm of the longest list's elements. Returns
+// where the result lies, `links` or `spare`.
 template <class Team>
 __device__ __forceinline__ Link *rank_lists(Team &team, Link *links, Link *spare, int64_t count) {
-  for (int64_t reached = 1; reached < count; reached *= 2) {
+  bool moved = true;
+  for (int64_t reached = 1; reached < count && moved; reached *= 2) {
+    bool mine = false;
     for_each(team, count, [&](int64_t i) {
       const Link link = links[i], beyond = links[link >> 32];
-      spare[i] = make_link(static_cast<uint32_t>(beyond >> 32),
-                           static_cast<uint32_t>(link) + static_cast<uint32_t>(beyond));
+      const Link both = make_link(static_cast<uint32_t>(beyond >> 32),
+                                  static_cast<uint32_t>(link) + static_cast<uint32_t>(beyond));
+      spare[i] = both;
+      mine |= both != link;
     });
-    team.sync();
+    moved = team.any(mine);
     Link *const ranked = spare;
     spare = links;
     links = ranked;
