@@ -96,13 +96,14 @@ class Rebuild:
     def __init__(self, build, file, targets):
         self.build, self.file, self.targets = build, file, targets
         made = {output: line for line in self.ninja("commands", *targets).splitlines() if (output := self.output(line))}
-        objects = [name for name in self.dependents() if name in made]
+        objects = [name for name in self.dependents() if name in made and name.endswith(".cu.o")]
         # A program with kernels of its own shows by them what a header does; the library can stay as it is.
         own = [name for name in objects if any(f" {name} " in made[target] for target in targets)]
         self.compiling = {name: made[name] for name in own or objects}
         if not self.compiling:
             sys.exit(f"{file}: {', '.join(targets)} in {build} is not made of it")
-        self.linking = {output: line for output, line in made.items() if any(f" {name} " in line for name in own or objects)}
+        self.linking = {output: line for output, line in made.items()
+                        if output not in objects and any(f" {name} " in line for name in self.compiling)}
 
     def ninja(self, tool, *arguments):
         return subprocess.run(["ninja", "-C", self.build, "-t", tool, *arguments], check=True, capture_output=True,
