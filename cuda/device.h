@@ -31,6 +31,12 @@ namespace treescan::cuda {
 // Waits for all threads of all blocks; in cooperative launches only.
 __device__ __forceinline__ void grid_sync() { cooperative_groups::this_grid().sync(); }
 
+// The same pointer, for a compiler that can't see that it leads to global memory and would ask at every access.
+template <class T>
+__device__ __forceinline__ T *in_global_memory(T *address) {
+  return static_cast<T *>(__cvta_global_to_generic(__cvta_generic_to_global(address)));
+}
+
 // A flag's value, without an order of its own: that takes a __threadfence() on both sides.
 template <class T>
 __device__ __forceinline__ T atomic_load(const T *address) {

@@ -13,6 +13,7 @@
 #include "device.h"
 #include "failure.h"
 #include "strategy.h"
+#include "team.h"
 #include "workspace.h"
 
 namespace treescan::cuda {
@@ -27,24 +28,30 @@ struct PlanSummary {
 
 // One forest. Arrays by place unless said otherwise.
 struct Plan {
-  const PlanSummary *summary;
-  const int32_t *vertex;                     // V
-  const int32_t *parent;                     // the parent's place; a root's own
-  const int32_t *first_child, *num_children; // places
-  const int32_t *sequence;                   // places, path by path, each from its top on; num_planted of them
-  const int32_t *path_start;                 // by path, and one past the last: where it begins in `sequence`
-  const int32_t *layer_start;                // by layer, and one past the last: its first path
+  PlanSummary *summary;
+  int32_t *vertex;                     // V
+  int32_t *parent;                     // the parent's place; a root's own, and that of a vertex in no tree
+  int32_t *first_child, *num_children; // places; 0 and 0 where there are none
+  int32_t *sequence;                   // places, path by path, each from its top on; num_planted of them
+  int32_t *path_start;                 // by path, and one past the last: where it begins in `sequence`
+  int32_t *layer_start;                // by layer, and one past the last: its first path
 };
 
 // The plans of a call, as kernels get them: one for each item, or one for all.
 struct PlanViews {
-  Plan first;
+  PlanSummary *summaries;
+  int32_t *arrays;
   int64_t vertices, trees;
 
-  __device__ __forceinline__ Plan of(int64_t item) const {
-    const int64_t tree = trees == 1 ? 0 : item, at = tree * vertices, with_end = tree * (vertices + 1);
-    return {first.summary + tree,     first.vertex + at,   first.parent + at,         first.first_child + at,
-            first.num_children + at,  first.sequence + at, first.path_start + with_end, first.layer_start + with_end};
+  __host__ __device__ static constexpr int64_t array_elements(int64_t vertices) { return 7 * vertices + 2; }
+
+  __host__ __device__ Plan of(int64_t item) const {
+    const int64_t tree = trees == 1 ? 0 : item;
+    int32_t *const at = arrays + tree * array_elements(vertices);
+    return {summaries + tree,  at,
+            at + vertices,     at + 2 * vertices,
+            at + 3 * vertices, at + 4 * vertices,
+            at + 5 * vertices, at + 6 * vertices + 1};
   }
 };
 
@@ -60,8 +67,11 @@ class Plans {
 
  private:
   PlanViews views_;
-  char *scratch_;
-  int64_t scratch_bytes_;
+  bool by_grid_ = false;
+  int threads_ = 0;
+  int64_t blocks_ = 0;
+  GridMemory *grid_memory_ = nullptr;
+  char *scratch_ = nullptr;
 };
 
 }  // namespace treescan::cuda

@@ -297,6 +297,11 @@ namespace treescan::cuda {
 inline void grid_sync(TREESCAN_HERE) { emulation::grid_barrier(file, line); }
 
 template <class T>
+T *in_global_memory(T *address) {
+  return address;
+}
+
+template <class T>
 T atomic_load(const T *address) {
   return emulation::atomic<T>(emulation::Atomic::load, const_cast<T *>(address), T{}, T{});
 }
