@@ -13,7 +13,7 @@ NATIVE := CMakeLists.txt pyproject.toml $(wildcard cmake/* python/* cpp/src/* cp
 export OMP_WAIT_POLICY := PASSIVE
 
 .PHONY: demo test pytest sanitize bench build clean
-.PHONY: cuda-emulation cuda-check
+.PHONY: cuda-emulation cuda-check cuda-record
 .PHONY: grootv-test grootv-demo grootl-test grootl-demo
 
 demo: build
@@ -39,14 +39,33 @@ EMULATION_TESTS = for kind in checked sanitized; do \
 cuda-emulation: build/cuda-emulation/checked/ready build/cuda-emulation/sanitized/ready
 	@$(EMULATION_TESTS)
 
-# The long form: ten seeds, then every barrier, fence and atomic deleted in turn, and nvcc for every architecture.
-cuda-check: build/cuda-emulation/checked/ready build/cuda-emulation/sanitized/ready
-	@export TREESCAN_EMULATION_LONG=1; $(EMULATION_TESTS)
-	$(PYTHON) $(EMULATION)/mutate.py build/cuda-emulation/checked test_emulator $(EMULATION)/test_kernels.cu \
-	    $(EMULATION)/redundant.txt
-	$(PYTHON) $(EMULATION)/nvcc_gate.py $(EMULATION)/budget.json $(EMULATION)/test_kernels.cu -I cuda -I $(EMULATION)
+# The long form: ten seeds, then every barrier, fence and atomic deleted in turn, nvcc for every architecture, and what it
+# makes of the code.
+KERNELS := $(EMULATION)/test_kernels.cu $(wildcard cuda/*.cu)
+KERNEL_FOLDERS := -I cuda -I cpp/src -I cpp/include -I $(EMULATION)
+NVCC_GATE := $(PYTHON) $(EMULATION)/nvcc_gate.py $(EMULATION)/budget.json $(KERNELS) $(KERNEL_FOLDERS)
+# A file or header with barriers, fences or atomics, and the tests that show what it does.
+MUTATED := $(EMULATION)/test_kernels.cu=test_emulator cuda/team.h=cuda_test_team cuda/rooting.h=cuda_test_rooting \
+    cuda/failure.h=cuda_test_edge_weights cuda/plan.cu=cuda_test_plan cuda/scan.cu=cuda_test_scan \
+    cuda/sweep.h=cuda_test_scan
 
-build/cuda-emulation/%/ready: $(VENV)/tools $(wildcard $(EMULATION)/*.* cuda/* cpp/src/*.h tests/c/testing.h)
+cuda-check: build/cuda-emulation/checked/ready build/cuda-emulation/sanitized/ready $(VENV)/cuobjdump
+	@export TREESCAN_EMULATION_LONG=1; $(EMULATION_TESTS)
+	PATH="$(abspath $(BIN)):$$PATH" $(PYTHON) $(EMULATION)/mutate.py build/cuda-emulation/checked \
+	    $(EMULATION)/redundant.txt $(MUTATED)
+	$(NVCC_GATE)
+	$(BIN)/python $(EMULATION)/sass_gate.py $(EMULATION)/sass.json $(KERNEL_FOLDERS)
+
+# What kernels take now, as the budget from here on.
+cuda-record:
+	$(NVCC_GATE) --record
+
+# NVIDIA's disassembler, where it can be had; the gate that uses it says if it can't.
+$(VENV)/cuobjdump: $(VENV)/tools
+	@$(PIP) nvidia-cuda-cuobjdump || true
+	@touch $@
+
+build/cuda-emulation/%/ready: $(VENV)/tools $(wildcard $(EMULATION)/*.* cuda/* cpp/src/* cpp/src/cpu/* tests/cuda/* tests/c/*)
 	@mkdir -p $(@D)
 	@PATH="$(abspath $(BIN)):$$PATH" cmake -S $(EMULATION) -B $(@D) -G Ninja \
 	    -DEMULATION_SANITIZE=$(if $(filter sanitized,$*),ON,OFF) > $(@D).log || (cat $(@D).log; exit 1)
