@@ -21,3 +21,13 @@
 #else
 #define TREESCAN_MEMBER inline
 #endif
+
+// Before a loop of few, constant steps. (nvcc compiles everything for the host, too, whose compiler knows no such pragma, and
+// itself not the host's.)
+#if defined(__CUDA_ARCH__)
+#define TREESCAN_UNROLL _Pragma("unroll")
+#elif defined(__GNUC__) && !defined(__CUDACC__)
+#define TREESCAN_UNROLL _Pragma("GCC unroll 32")
+#else
+#define TREESCAN_UNROLL
+#endif

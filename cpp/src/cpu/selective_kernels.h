@@ -4,11 +4,9 @@
 #include <cstdint>
 
 #include "cpu/plan.h"
+#include "selective_tiling.h"
 
 namespace treescan {
-
-// Tiles hold rows of so many bytes: channels side by side, in the type that is computed in.
-constexpr int64_t selective_row_bytes = 64;
 
 // As many states may be swept along the tree at a time.
 constexpr int64_t selective_most_block = 16;

@@ -32,30 +32,22 @@ char *element(const treescan_tensor &tensor, int64_t i, int64_t j) {
   return static_cast<char *>(tensor.data) + (i * tensor.strides[0] + j * tensor.strides[1]) * dtype_size(tensor.dtype);
 }
 
-// Everything that follows from shapes alone, and so doesn't depend on threads: sums over tiles keep their order.
-//
-// Channels of one group are cut into tiles, and the tiles into strands: a strand's tiles are worked on one after the
-// other, by one worker, and add to one sum of the gradients of B and C. Strands are few, since each has such sums.
-struct Shape {
+// Everything that follows from shapes alone, and so doesn't depend on threads: sums over tiles keep their order. A strand's
+// tiles are worked on one after the other, by one worker.
+struct Shape : SelectiveTiling {
   bool backward;
-  int64_t batch, channels, vertices, states, groups;
   int32_t computed;  // dtype
-  int64_t size, lanes, group_channels, tiles, strands;  // tiles and strands of a group
+  int64_t size;
   bool B_by_vertex, C_by_vertex;
   int64_t passes;      // sums that wait for the way down
   int64_t block;       // states swept at a time, at most
   int64_t ring_bytes;  // of one ring
 
-  static constexpr int64_t wanted_tasks = 16;
   // Of one worker's memory for sums and for a ring, unless one state alone takes more.
   static constexpr int64_t most_sums = int64_t{2} << 20, most_ring = int64_t{256} << 10;
 
   Shape(int32_t direction, const treescan_selective_inputs &inputs, bool on_the_way_back)
-      : backward(on_the_way_back), batch(inputs.u->sizes[0]), channels(inputs.u->sizes[1]), vertices(inputs.u->sizes[2]),
-        states(inputs.A->sizes[1]), groups(inputs.B->ndim == 4 ? inputs.B->sizes[1] : inputs.C->ndim == 4 ? inputs.C->sizes[1] : 1),
-        computed(inputs.A->dtype), size(dtype_size(computed)), lanes(row_bytes / size), group_channels(channels / groups),
-        tiles((group_channels + lanes - 1) / lanes),
-        strands(std::max<int64_t>(1, std::min(tiles, wanted_tasks / std::max<int64_t>(1, times(batch, groups))))),
+      : SelectiveTiling(inputs), backward(on_the_way_back), computed(inputs.A->dtype), size(dtype_size(computed)),
         B_by_vertex(inputs.B->ndim == 4), C_by_vertex(inputs.C->ndim == 4),
         passes(direction == TREESCAN_BOTH ? (backward ? 2 : 1) : backward),
         block(std::min(states, selective_most_block)) {
@@ -68,7 +60,6 @@ struct Shape {
   int64_t vertex_bytes() const { return vertices * row_bytes; }
   int64_t state_bytes() const { return times(states, row_bytes); }
   int64_t factor_bytes(bool by_vertex) const { return by_vertex ? times(vertices, states * size) : state_bytes(); }
-  int64_t all_tiles() const { return groups * tiles; }
   int64_t tasks() const { return times(times(batch, groups), strands); }
 };
 
@@ -237,11 +228,10 @@ void for_each_tile(const treescan_tensor &parent, const treescan_tensor &order, 
         rows.sums[s] = scratch.sums[s];
       }
       start(task, pieces.partials);
-      const int64_t first = shape.tiles * strand / shape.strands, last = shape.tiles * (strand + 1) / shape.strands;
-      for (int64_t tile = first; tile < last; ++tile) {
+      for (int64_t tile = shape.first_tile(strand); tile < shape.first_tile(strand + 1); ++tile) {
         task.tile = group * shape.tiles + tile;
-        task.channel = group * shape.group_channels + tile * shape.lanes;
-        task.channels = std::min(shape.lanes, shape.group_channels - tile * shape.lanes);
+        task.channel = shape.first_channel(task.tile);
+        task.channels = shape.channels_of(task.tile);
         copy_rows(*inputs.A, task.channel, task.channels, scratch.A, true);
         if (!shape.B_by_vertex) copy_rows(*inputs.B, task.channel, task.channels, scratch.B, true);
         if (!shape.C_by_vertex) copy_rows(*inputs.C, task.channel, task.channels, scratch.C, true);
@@ -333,9 +323,7 @@ void selective_scan_backward(int32_t direction, const treescan_tensor &parent, c
           if (shape.batch == 0) std::memset(sum, 0, static_cast<size_t>(partials.tile_bytes));
           for (int64_t item = 1; item < shape.batch; ++item)
             add_all(shape.computed, partials.tile(shape, item, tile), partials.tile_bytes, sum);
-          const int64_t within = tile % shape.tiles * shape.lanes;
-          const int64_t channel = tile / shape.tiles * shape.group_channels + within;
-          const int64_t channels = std::min(shape.lanes, shape.group_channels - within);
+          const int64_t channel = shape.first_channel(tile), channels = shape.channels_of(tile);
           copy_rows(*gradients.A, channel, channels, sum, false);
           if (!shape.B_by_vertex) copy_rows(*gradients.B, channel, channels, sum + state_bytes, false);
           if (!shape.C_by_vertex) copy_rows(*gradients.C, channel, channels, sum + 2 * state_bytes, false);
