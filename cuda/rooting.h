@@ -174,12 +174,13 @@ __device__ __forceinline__ void rank_tours(Team &team, int32_t vertices, const A
 // Writes an item's forest. root_of[v] is the root of v's tree, or -1 if v is in none, and then has no neighbours. The
 // adjacency must hold a forest: whoever calls this has made sure of it.
 template <class Team>
-__device__ void root_forest(Team &team, int32_t vertices, const Adjacency &adjacency, const int32_t *root_of,
+__device__ void root_forest(Team &team, int64_t num_vertices, const Adjacency &adjacency, const int32_t *root_of,
                             const RootingScratch &scratch, int64_t item, const TreeRows &output) {
+  const auto vertices = static_cast<int32_t>(num_vertices);
   const uint32_t *const offsets = adjacency.offsets;
   auto *const ranks = reinterpret_cast<uint32_t *>(scratch.memory);
-  auto *const sums = reinterpret_cast<int64_t *>(scratch.memory + 8 * int64_t{vertices});
-  auto *const up = reinterpret_cast<uint32_t *>(scratch.memory + 24 * int64_t{vertices} + 64);
+  auto *const sums = reinterpret_cast<int64_t *>(scratch.memory + 8 * num_vertices);
+  auto *const up = reinterpret_cast<uint32_t *>(scratch.memory + 24 * num_vertices + 64);
   uint32_t *const enter = up + vertices;
   if (offsets[vertices] > 0) rank_tours(team, vertices, adjacency, root_of, ranks, reinterpret_cast<Link *>(sums));
 

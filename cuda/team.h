@@ -65,9 +65,9 @@ class GridTeam {
     const int mine = vote_, next = vote_ == 2 ? 0 : vote_ + 1;
     vote_ = next;
     if (__syncthreads_or(predicate) && threadIdx.x == 0) atomicOr(&memory_->votes[mine], 1);
-    if (rank() == 0) atomic_store(&memory_->votes[next], 0);
+    if (rank() == 0) memory_->votes[next] = 0;
     grid_sync();
-    return atomic_load(&memory_->votes[mine]) != 0;
+    return memory_->votes[mine] != 0;
   }
 
   __device__ __forceinline__ int64_t sum_before(int64_t value, int64_t *total) {

@@ -12,7 +12,7 @@ __device__ void root_item(Team &team, const Forests &forests, int64_t item, char
   adjacency.offsets += item * (forests.vertices + 1);
   adjacency.neighbour += item * 2 * forests.vertices;
   adjacency.edge += item * 2 * forests.vertices;
-  root_forest(team, static_cast<int32_t>(forests.vertices), adjacency, forests.root_of + item * forests.vertices, RootingScratch{scratch},
+  root_forest(team, forests.vertices, adjacency, forests.root_of + item * forests.vertices, RootingScratch{scratch},
               item, rows);
 }
 
