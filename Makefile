@@ -16,7 +16,7 @@ NATIVE := CMakeLists.txt pyproject.toml $(wildcard cmake/* python/* cpp/src/* cp
 export OMP_WAIT_POLICY := PASSIVE
 
 .PHONY: demo test pytest sanitize bench build clean
-.PHONY: cuda-emulation cuda-check
+.PHONY: cuda-emulation cuda-check cuda-record
 .PHONY: cuda gpu-test gpu-bench on-gpu-test on-gpu-bench
 .PHONY: grootv-test grootv-demo grootl-test grootl-demo
 
@@ -35,25 +35,54 @@ sanitize: $(VENV)/tools
 	@PATH="$(abspath $(BIN)):$$PATH" cmake --build build/sanitize
 	PATH="$(abspath $(BIN)):$$PATH" ctest --test-dir build/sanitize --output-on-failure
 
-# Kernels on the emulated device: every access checked, and again under the sanitizers. tests/cuda_emulation/README.md
+# Kernels on the emulated device: every access checked, again under the sanitizers, and fast, where they stand behind the
+# tests of the C interface and of the Python package. tests/cuda_emulation/README.md
 EMULATION := tests/cuda_emulation
-EMULATION_TESTS = for kind in checked sanitized; do \
+EMULATIONS := $(foreach kind,checked sanitized fast,build/cuda-emulation/$(kind)/ready)
+EMULATION_TESTS = for kind in checked sanitized fast; do \
 	    PATH="$(abspath $(BIN)):$$PATH" ctest --test-dir build/cuda-emulation/$$kind --output-on-failure || exit 1; done
 
-cuda-emulation: build/cuda-emulation/checked/ready build/cuda-emulation/sanitized/ready
+cuda-emulation: $(EMULATIONS) build
 	@$(EMULATION_TESTS)
+	$(ON_DEVICE) -m pytest -q tests/test_golden.py tests/test_compat.py tests/test_properties.py tests/test_forests.py \
+	    tests/test_token_trees.py tests/test_selective_golden.py tests/test_bad_input.py
 
-# The long form: ten seeds, then every barrier, fence and atomic deleted in turn, and nvcc for every architecture.
-cuda-check: build/cuda-emulation/checked/ready build/cuda-emulation/sanitized/ready
+# Python whose treescan runs on the emulated device, or doesn't run.
+ON_DEVICE = export LD_LIBRARY_PATH=$(abspath build/cuda-emulation/fast/on_device); \
+    $(BIN)/python -c "import treescan; assert 'emulated' in treescan.build_info()['library']" && $(BIN)/python
+
+# The long form: ten seeds, then every barrier, fence and atomic deleted in turn, nvcc for every architecture, and what it
+# makes of the code.
+KERNELS := $(EMULATION)/test_kernels.cu $(wildcard cuda/*.cu)
+KERNEL_FOLDERS := -I cuda -I cpp/src -I cpp/include -I $(EMULATION)
+NVCC_GATE := $(PYTHON) $(EMULATION)/nvcc_gate.py $(EMULATION)/budget.json $(KERNELS) $(KERNEL_FOLDERS)
+# A file or header with barriers, fences or atomics, and the tests that show what it does.
+MUTATED := $(EMULATION)/test_kernels.cu=test_emulator cuda/team.h=cuda_test_team cuda/rooting.h=cuda_test_rooting \
+    cuda/failure.h=cuda_test_edge_weights cuda/plan.cu=cuda_test_plan cuda/scan.cu=cuda_test_scan \
+    cuda/sweep.h=cuda_test_scan
+
+cuda-check: $(EMULATIONS) build $(VENV)/cuobjdump
 	@export TREESCAN_EMULATION_LONG=1; $(EMULATION_TESTS)
-	$(PYTHON) $(EMULATION)/mutate.py build/cuda-emulation/checked test_emulator $(EMULATION)/test_kernels.cu \
-	    $(EMULATION)/redundant.txt
-	$(PYTHON) $(EMULATION)/nvcc_gate.py $(EMULATION)/budget.json $(EMULATION)/test_kernels.cu -I cuda -I $(EMULATION)
+	$(ON_DEVICE) -m pytest -q tests
+	PATH="$(abspath $(BIN)):$$PATH" $(PYTHON) $(EMULATION)/mutate.py build/cuda-emulation/checked \
+	    $(EMULATION)/redundant.txt $(MUTATED)
+	$(NVCC_GATE)
+	$(BIN)/python $(EMULATION)/sass_gate.py $(EMULATION)/sass.json $(KERNEL_FOLDERS)
 
-build/cuda-emulation/%/ready: $(VENV)/tools $(wildcard $(EMULATION)/*.* cuda/* cpp/src/*.h tests/c/testing.h)
+# What kernels take now, and what calls cost, as the budget from here on.
+cuda-record: build/cuda-emulation/checked/ready
+	$(NVCC_GATE) --record
+	TREESCAN_RECORD=1 build/cuda-emulation/checked/cuda_test_counters
+
+# NVIDIA's disassembler, where it can be had; the gate that uses it says if it can't.
+$(VENV)/cuobjdump: $(VENV)/tools
+	@$(PIP) nvidia-cuda-cuobjdump || true
+	@touch $@
+
+build/cuda-emulation/%/ready: $(VENV)/tools $(wildcard $(EMULATION)/*.* cuda/* cpp/src/* cpp/src/cpu/* tests/cuda/* tests/c/*)
 	@mkdir -p $(@D)
 	@PATH="$(abspath $(BIN)):$$PATH" cmake -S $(EMULATION) -B $(@D) -G Ninja \
-	    -DEMULATION_SANITIZE=$(if $(filter sanitized,$*),ON,OFF) > $(@D).log || (cat $(@D).log; exit 1)
+	    -DEMULATION_SANITIZE=$(if $(filter sanitized,$*),ON,OFF) -DEMULATION_FAST=$(if $(filter fast,$*),ON,OFF) > $(@D).log || (cat $(@D).log; exit 1)
 	@PATH="$(abspath $(BIN)):$$PATH" cmake --build $(@D)
 	@touch $@
 

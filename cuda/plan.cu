@@ -8,10 +8,6 @@ namespace {
 
 constexpr int most_threads = 384;
 
-// Trees of more vertices get the whole device, one after another: a block alone would take long over each of its rounds,
-// longer than the whole device takes to meet.
-constexpr int64_t most_vertices_of_block = 16384;
-
 // One row for each item, or one for all.
 struct Rows {
   const int32_t *data;
@@ -82,37 +78,37 @@ class Planner {
     if (levels) take_places_for_paths();
     else find_heavy_paths();
     // A canonical order has places by depth.
-    lay_out(depth, !levels ? bits_for(bits_for(planted_ + 1)) : canonical_ ? 0 : bits_for(depth + 1));
+    lay_out(depth, !levels ? bits_for(bits_for(int64_t{planted_} + 1)) : canonical_ ? 0 : bits_for(int64_t{depth} + 1));
   }
 
  private:
   // Pointers are computed where they are used: all of them at once would take too many registers.
   __device__ __forceinline__ Plan plan() const { return views_.of(item_); }
   __device__ __forceinline__ Scratch scratch() const { return {memory_, vertices()}; }
-  __device__ __forceinline__ int64_t vertices() const { return views_.vertices; }
+  __device__ __forceinline__ int32_t vertices() const { return static_cast<int32_t>(views_.vertices); }
   __device__ __forceinline__ int32_t parent_of(int64_t v) const { return parents_.at(item_, v); }
   __device__ __forceinline__ bool is_vertex(int32_t v) const { return v >= 0 && v < vertices(); }
 
   // Whether the order names every vertex once.
   __device__ bool is_permutation() {
-    for_each(team_, vertices(), [&](int64_t v) {
+    for_each(team_, vertices(), [&](int32_t v) {
       scratch().position[v] = -1;
       plan().first_child[v] = plan().num_children[v] = 0;
     });
     if (team_.rank() == 0) *scratch().deepest = 0;
     team_.sync();
     bool wrong = false;
-    for_each(team_, vertices(), [&](int64_t i) {
-      const int32_t v = orders_.at(item_, i), here = static_cast<int32_t>(i);
+    for_each(team_, vertices(), [&](int32_t i) {
+      const int32_t v = orders_.at(item_, i);
       plan().vertex[i] = v;
       if (!is_vertex(v)) {
         report(failure_, ValueFault::order_out_of_range, vertices(), v, i, item_);
         wrong = true;
         return;
       }
-      const int32_t there = atomicCAS(&scratch().position[v], -1, here);
+      const int32_t there = atomicCAS(&scratch().position[v], -1, i);
       if (there < 0) return;
-      report(failure_, ValueFault::order_repeats, v, max(here, there), min(here, there), item_);
+      report(failure_, ValueFault::order_repeats, v, max(i, there), min(i, there), item_);
       wrong = true;
     });
     return !team_.any(wrong);
@@ -123,7 +119,7 @@ class Planner {
   __device__ bool is_forest() {
     bool wrong = false;
     int64_t planted_and_roots = 0;
-    for_each(team_, vertices(), [&](int64_t i) {
+    for_each(team_, vertices(), [&](int32_t i) {
       const int32_t v = plan().vertex[i], p = parent_of(v);
       const int32_t above = is_vertex(p) ? scratch().position[p] : -1;
       if (p != -1 && !is_vertex(p)) {
@@ -142,8 +138,8 @@ class Planner {
     roots_ = static_cast<int32_t>(planted_and_roots);
 
     bool canonical = true;
-    for_each(team_, vertices() - 1, [&](int64_t before) {
-      const int64_t i = before + 1;
+    for_each(team_, vertices() - 1, [&](int32_t before) {
+      const int32_t i = before + 1;
       const int32_t above = plan().parent[i], above_before = plan().parent[before];
       if (above < 0) return;
       const int32_t v = plan().vertex[i];
@@ -164,39 +160,38 @@ class Planner {
   // Places for a forest whose order leaves siblings apart: by parent, then by vertex.
   __device__ void place_by_parent() {
     auto *const entries = reinterpret_cast<int32_t *>(links_);
-    for_each(team_, vertices(), [&](int64_t v) { entries[v] = static_cast<int32_t>(v); });
+    for_each(team_, vertices(), [&](int32_t v) { entries[v] = v; });
     team_.sync();
     const int32_t *const sorted =
-        stable_sort(team_, entries, entries + vertices(), vertices(), bits_for(vertices() + 2), scratch().counts,
+        stable_sort(team_, entries, entries + vertices(), vertices(), bits_for(int64_t{vertices()} + 2), scratch().counts,
                     [&](int32_t v) {
                       const int32_t p = parent_of(v);
-                      return static_cast<uint32_t>(p < 0 ? vertices() + 1 : p == v ? 0 : p + 1);
+                      return p < 0 ? static_cast<uint32_t>(vertices()) + 1 : p == v ? 0u : static_cast<uint32_t>(p) + 1;
                     });
-    for_each(team_, vertices(), [&](int64_t i) {
+    for_each(team_, vertices(), [&](int32_t i) {
       const int32_t v = sorted[i];
       plan().vertex[i] = v;
-      scratch().position[v] = static_cast<int32_t>(i);
+      scratch().position[v] = i;
     });
     team_.sync();
-    for_each(team_, planted_, [&](int64_t i) { plan().parent[i] = scratch().position[parent_of(plan().vertex[i])]; });
+    for_each(team_, planted_, [&](int32_t i) { plan().parent[i] = scratch().position[parent_of(plan().vertex[i])]; });
     team_.sync();
   }
 
   // The first child of every place and, for now, one past the last in `num_children`. Sets out on the way up.
   __device__ void find_children() {
-    for_each(team_, vertices(), [&](int64_t i) {
-      const int32_t here = static_cast<int32_t>(i);
+    for_each(team_, vertices(), [&](int32_t i) {
       if (i >= planted_) {
-        plan().parent[i] = here;
+        plan().parent[i] = i;
         return;
       }
       const int32_t above = plan().parent[i];
-      links_[i] = make_link(static_cast<uint32_t>(above), above != i);
+      links_[i] = make_link(above, above != i);
       scratch().size[i] = 1;
       scratch().arrivals[i] = scratch().arrivals[vertices() + i] = 0;
       if (i < roots_) return;
-      if (i == roots_ || plan().parent[i - 1] != above) plan().first_child[above] = here;
-      if (i + 1 == planted_ || plan().parent[i + 1] != above) plan().num_children[above] = here + 1;
+      if (i == roots_ || plan().parent[i - 1] != above) plan().first_child[above] = i;
+      if (i + 1 == planted_ || plan().parent[i + 1] != above) plan().num_children[above] = i + 1;
     });
     team_.sync();
   }
@@ -208,17 +203,16 @@ class Planner {
     bool climbing = true;
     for (uint32_t reach = 1; climbing; reach *= 2) {
       bool reaches = false;
-      for_each(team_, planted_, [&](int64_t i) {
-        const Link link = links_[i], beyond = links_[link >> 32];
+      for_each(team_, planted_, [&](int32_t i) {
+        const Link link = links_[i], beyond = links_[next(link)];
         const int32_t below = scratch().size[i] + arrived[i];
         scratch().size[i] = below;
         arrived[i] = 0;
-        if (static_cast<uint32_t>(link) == reach) {
-          atomicAdd(&arriving[link >> 32], below);
+        if (distance(link) == reach) {
+          atomicAdd(&arriving[next(link)], below);
           reaches = true;
         }
-        more_links_[i] = make_link(static_cast<uint32_t>(beyond >> 32),
-                                           static_cast<uint32_t>(link) + static_cast<uint32_t>(beyond));
+        more_links_[i] = make_link(next(beyond), distance(link) + distance(beyond));
       });
       climbing = team_.any(reaches);
       swap(links_, more_links_);
@@ -229,8 +223,8 @@ class Planner {
   // The depth of the deepest place.
   __device__ int32_t measure_depth() {
     int32_t deepest = 0;
-    for_each(team_, planted_, [&](int64_t i) {
-      deepest = max(deepest, static_cast<int32_t>(links_[i]));
+    for_each(team_, planted_, [&](int32_t i) {
+      deepest = max(deepest, static_cast<int32_t>(distance(links_[i])));
       plan().num_children[i] -= plan().first_child[i];
       scratch().heavy[i] = 0;
     });
@@ -241,8 +235,8 @@ class Planner {
 
   // Every place a path of its own; its layer, in the links, is its depth.
   __device__ void take_places_for_paths() {
-    for_each(team_, planted_, [&](int64_t i) {
-      scratch().head[i] = static_cast<int32_t>(i);
+    for_each(team_, planted_, [&](int32_t i) {
+      scratch().head[i] = i;
       scratch().offset[i] = 0;
       scratch().path_start[i] = 1;
     });
@@ -252,30 +246,29 @@ class Planner {
   // A path goes on to the child with the most descendants, the first of them if there are several. A child off the path
   // has at most half of its parent's descendants, so there are no more layers than bits in the number of vertices.
   __device__ void find_heavy_paths() {
-    for_each(team_, planted_ - roots_, [&](int64_t k) {
-      const int64_t i = roots_ + k;
+    for_each(team_, planted_, [&](int32_t i) {
+      if (i < roots_) return;
       unsigned long long *const heaviest = &scratch().heavy[plan().parent[i]];
       const unsigned long long mine = static_cast<unsigned long long>(scratch().size[i]) << 32 | ~static_cast<uint32_t>(i);
       if (atomic_load(heaviest) < mine) atomicMax(heaviest, mine);
     });
     team_.sync();
-    for_each(team_, planted_, [&](int64_t i) {
-      const uint32_t here = static_cast<uint32_t>(i), above = static_cast<uint32_t>(plan().parent[i]);
-      const bool goes_on = above != here && ~static_cast<uint32_t>(scratch().heavy[above]) == here;
-      links_[i] = make_link(goes_on ? above : here, goes_on);
+    for_each(team_, planted_, [&](int32_t i) {
+      const int32_t above = plan().parent[i];
+      const bool goes_on = above != i && ~static_cast<uint32_t>(scratch().heavy[above]) == static_cast<uint32_t>(i);
+      links_[i] = make_link(goes_on ? above : i, goes_on);
     });
     team_.sync();
     climb_lists();
 
     // Where every place is on its path, how long the paths are, and links that climb one layer each.
-    for_each(team_, planted_, [&](int64_t i) {
-      const Link to_head = links_[i];
-      const uint32_t head = static_cast<uint32_t>(to_head >> 32), offset = static_cast<uint32_t>(to_head);
-      const uint32_t above = static_cast<uint32_t>(plan().parent[head]);
-      scratch().head[i] = static_cast<int32_t>(head);
-      scratch().offset[i] = static_cast<int32_t>(offset);
-      if (plan().num_children[i] == 0) scratch().path_start[head] = static_cast<int32_t>(offset + 1);
-      more_links_[i] = above == head ? make_link(static_cast<uint32_t>(i), 0) : make_link(above, 1);
+    for_each(team_, planted_, [&](int32_t i) {
+      const auto head = static_cast<int32_t>(next(links_[i])), offset = static_cast<int32_t>(distance(links_[i]));
+      const int32_t above = plan().parent[head];
+      scratch().head[i] = head;
+      scratch().offset[i] = offset;
+      if (plan().num_children[i] == 0) scratch().path_start[head] = offset + 1;
+      more_links_[i] = above == head ? make_link(i, 0) : make_link(above, 1);
     });
     team_.sync();
     swap(links_, more_links_);
@@ -284,31 +277,31 @@ class Planner {
 
   // Writes the paths down by their layers, which are in the links and take so many bits.
   __device__ void lay_out(int32_t depth, int layer_bits) {
-    const auto layer_of = [&](int32_t i) { return static_cast<uint32_t>(links_[i]); };
+    const auto layer_of = [&](int32_t i) { return distance(links_[i]); };
     auto *const heads = reinterpret_cast<int32_t *>(more_links_);
-    const int64_t num_paths = exclusive_sums(
-        team_, planted_, [&](int64_t i) { return int64_t{scratch().head[i] == i}; },
-        [&](int64_t i, int64_t path) {
-          if (scratch().head[i] == i) heads[path] = static_cast<int32_t>(i);
-        });
+    const auto num_paths = static_cast<int32_t>(exclusive_sums(
+        team_, planted_, [&](int32_t i) { return scratch().head[i] == i; },
+        [&](int32_t i, int64_t path) {
+          if (scratch().head[i] == i) heads[path] = i;
+        }));
     const int32_t *const sorted =
         stable_sort(team_, heads, heads + vertices(), num_paths, layer_bits, scratch().counts, layer_of);
     exclusive_sums(
-        team_, num_paths, [&](int64_t path) { return int64_t{scratch().path_start[sorted[path]]}; },
-        [&](int64_t path, int64_t start) {
+        team_, num_paths, [&](int32_t path) { return scratch().path_start[sorted[path]]; },
+        [&](int32_t path, int64_t start) {
           const int32_t head = sorted[path];
           scratch().path_start[head] = plan().path_start[path] = static_cast<int32_t>(start);
           if (path == 0 || layer_of(sorted[path - 1]) != layer_of(head))
-            plan().layer_start[layer_of(head)] = static_cast<int32_t>(path);
+            plan().layer_start[layer_of(head)] = path;
         });
-    for_each(team_, planted_, [&](int64_t i) {
-      plan().sequence[scratch().path_start[scratch().head[i]] + scratch().offset[i]] = static_cast<int32_t>(i);
+    for_each(team_, planted_, [&](int32_t i) {
+      plan().sequence[scratch().path_start[scratch().head[i]] + scratch().offset[i]] = i;
     });
     if (team_.rank() != 0) return;
-    const int32_t num_layers = num_paths > 0 ? static_cast<int32_t>(layer_of(sorted[num_paths - 1])) + 1 : 0;
+    const int32_t num_layers = num_paths > 0 ? static_cast<int32_t>(layer_of(sorted[num_paths - 1]) + 1) : 0;
     plan().path_start[num_paths] = planted_;
-    plan().layer_start[num_layers] = static_cast<int32_t>(num_paths);
-    *plan().summary = {1, roots_, planted_, static_cast<int32_t>(num_paths), num_layers, depth};
+    plan().layer_start[num_layers] = num_paths;
+    *plan().summary = {1, roots_, planted_, num_paths, num_layers, depth};
   }
 
   __device__ void climb_lists() {
@@ -316,6 +309,8 @@ class Planner {
     if (ranked != links_) swap(links_, more_links_);
   }
 
+  __device__ static __forceinline__ uint32_t next(Link link) { return static_cast<uint32_t>(link >> 32); }
+  __device__ static __forceinline__ uint32_t distance(Link link) { return static_cast<uint32_t>(link); }
   template <class T>
   __device__ static __forceinline__ void swap(T &a, T &b) {
     const T kept = a;
@@ -334,11 +329,13 @@ class Planner {
   bool canonical_ = false;
 };
 
-// A block for each tree at a time. Blocks stay, and keep their scratch memory.
+// A block for each tree at a time. Blocks stay, and keep their scratch memory: shared memory if `scratch` is null.
 __global__ void __launch_bounds__(most_threads, 1) plan_by_blocks(PlanViews views, Rows parents, Rows orders,
-                                                               ScanStrategy strategy, char *scratch, Failure *failure) {
+                                                                  ScanStrategy strategy, char *scratch,
+                                                                  Failure *failure) {
+  SHARED_DYNAMIC(char, shared);
   BlockTeam team;
-  char *const own = scratch + blockIdx.x * Scratch::bytes(views.vertices);
+  char *const own = scratch ? scratch + blockIdx.x * Scratch::bytes(views.vertices) : shared;
   for (int64_t tree = blockIdx.x; tree < views.trees; tree += gridDim.x) {
     Planner<BlockTeam>(team, views, parents, orders, tree, own, failure).make(strategy);
     team.sync();
@@ -356,8 +353,13 @@ __global__ void __launch_bounds__(most_threads, 1) plan_by_grid(PlanViews views,
   }
 }
 
-int threads_for(int64_t vertices) {
-  return static_cast<int>(std::min<int64_t>((vertices + 31) / 32 * 32, most_threads));
+// A model on paper: a block takes as long as there are vertices, and there is one for each multiprocessor; the grid takes
+// for each tree as long as a block does for so many vertices, for its barriers are dear.
+bool grid_pays(int64_t trees, int64_t vertices) {
+  constexpr int64_t worth_of_a_grid = 1 << 15;
+  if (tree_team() != TreeTeam::automatic) return tree_team() == TreeTeam::grid;
+  const int64_t processors = attribute(cudaDevAttrMultiProcessorCount);
+  return times((trees + processors - 1) / processors, vertices) > times(trees, worth_of_a_grid);
 }
 
 }  // namespace
@@ -369,29 +371,32 @@ Plans::Plans(Carver &carver, const treescan_tensor &parent, const treescan_tenso
   views_.summaries = carver.take<PlanSummary>(trees);
   views_.arrays = carver.take<int32_t>(times(trees, PlanViews::array_elements(vertices)));
   if (trees == 0 || vertices == 0) return;
-  by_grid_ = tree_team() == TreeTeam::grid ||
-             (tree_team() == TreeTeam::automatic && vertices > most_vertices_of_block);
-  threads_ = threads_for(vertices);
-  const unsigned resident =
-      by_grid_ ? resident_blocks(plan_by_grid, threads_, 0) : resident_blocks(plan_by_blocks, threads_, 0);
-  blocks_ = by_grid_ ? std::min<int64_t>({resident, GridMemory::most_blocks, (vertices + threads_ - 1) / threads_})
-                     : std::min<int64_t>(resident, trees);
-  grid_memory_ = carver.take<GridMemory>(by_grid_ ? 1 : 0);
-  scratch_ = carver.take<char>(times(by_grid_ ? 1 : blocks_, Scratch::bytes(vertices)));
+  const int64_t bytes = Scratch::bytes(vertices);
+  threads_ = static_cast<int>(std::min<int64_t>((vertices + 31) / 32 * 32, most_threads));
+  if (grid_pays(trees, vertices)) {
+    blocks_ = std::min({resident_blocks(plan_by_grid, threads_, 0), GridMemory::most_blocks,
+                        grid_size((vertices + threads_ - 1) / threads_)});
+    grid_memory_ = carver.take<GridMemory>(1);
+    scratch_ = carver.take<char>(bytes);
+  } else {
+    constexpr int64_t static_shared = 1024;  // more than the kernel's arrays of fixed size take
+    if (bytes <= attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin) - static_shared) shared_bytes_ = static_cast<size_t>(bytes);
+    blocks_ = static_cast<unsigned>(std::min<int64_t>(trees, resident_blocks(plan_by_blocks, threads_, shared_bytes_)));
+    scratch_ = shared_bytes_ ? nullptr : carver.take<char>(times(blocks_, bytes));
+  }
 }
 
 void Plans::make(const treescan_tensor &parent, const treescan_tensor &order, Failure *failure, cudaStream_t stream) {
   if (views_.trees == 0 || views_.vertices == 0) return;
   const Rows parents(parent), orders(order);
-  const ScanStrategy strategy = scan_strategy();
-  if (by_grid_) {
+  if (grid_memory_) {
     check(cudaMemsetAsync(grid_memory_, 0, sizeof(GridMemory), stream), "plan");
-    check(LAUNCH_COOPERATIVE((plan_by_grid), grid_size(blocks_), threads_, 0, stream, views_, parents, orders, strategy,
+    check(LAUNCH_COOPERATIVE((plan_by_grid), blocks_, threads_, 0, stream, views_, parents, orders, scan_strategy(),
                              scratch_, grid_memory_, failure),
           "plan");
   } else {
-    check(LAUNCH((plan_by_blocks), grid_size(blocks_), threads_, 0, stream, views_, parents, orders, strategy, scratch_,
-                 failure),
+    check(LAUNCH((plan_by_blocks), blocks_, threads_, shared_bytes_, stream, views_, parents, orders, scan_strategy(),
+                 scratch_, failure),
           "plan");
   }
 }

@@ -67,11 +67,11 @@ class Plans {
 
  private:
   PlanViews views_;
-  bool by_grid_ = false;
+  unsigned blocks_ = 0;
   int threads_ = 0;
-  int64_t blocks_ = 0;
-  GridMemory *grid_memory_ = nullptr;
-  char *scratch_ = nullptr;
+  size_t shared_bytes_ = 0;
+  GridMemory *grid_memory_ = nullptr;  // null for a block for each tree
+  char *scratch_ = nullptr;            // null for shared memory
 };
 
 }  // namespace treescan::cuda

@@ -2,9 +2,9 @@
 
     nvcc_gate.py BUDGET SOURCE... [-I FOLDER...] [--record]
 
-No kernel may spill a register, nor take more registers or static shared memory than BUDGET says for its architecture: a
-JSON file, {kernel: {architecture: [registers, bytes of shared memory]}}. --record writes what there is into BUDGET,
-spills excepted. Where there is no nvcc, that is said and nothing done.
+No kernel may spill a register, nor take more registers, static shared memory or memory for local arrays than BUDGET says
+for its architecture: a JSON file, {kernel: {architecture: [registers, bytes of shared memory, bytes of local memory]}}.
+--record writes what there is into BUDGET, spills excepted. Where there is no nvcc, that is said and nothing done.
 """
 
 import argparse
@@ -18,7 +18,7 @@ from pathlib import Path
 
 ARCHITECTURES = (75, 80, 86, 89, 90, 100, 120)
 FLAGS = ["-std=c++17", "-O3", "-fmad=false", "-Werror", "all-warnings", "-Xcompiler", "-Wall,-Wextra", "-Xptxas", "-v",
-         "--threads", "2"]
+         "--threads", "2", "-DTREESCAN_WITH_CUDA"]
 
 
 def compile_kernels(nvcc, source, folders):
@@ -33,41 +33,50 @@ def compile_kernels(nvcc, source, folders):
 
 
 def parse(text):
-    """{kernel: {architecture: (registers, bytes of shared memory, bytes spilled)}} from what ptxas says."""
-    report = re.compile(r"Compiling entry function '(\w+)' for '(sm_\d+)'.*?(\d+) bytes spill stores, "
-                        r"(\d+) bytes spill loads.*?Used (\d+) registers([^\n]*)", re.DOTALL)
+    """{kernel: {architecture: (registers, bytes of shared memory, of local memory, bytes spilled)}} from what ptxas
+    says."""
+    report = re.compile(r"Compiling entry function '(\w+)' for '(sm_\d+)'.*?(\d+) bytes stack frame, (\d+) bytes spill "
+                        r"stores, (\d+) bytes spill loads.*?Used (\d+) registers([^\n]*)", re.DOTALL)
     kernels = {}
-    for kernel, arch, stores, loads, registers, rest in report.findall(text):
+    for kernel, arch, local, stores, loads, registers, rest in report.findall(text):
         shared = re.search(r"(\d+) bytes smem", rest)
-        kernels.setdefault(kernel, {})[arch] = (int(registers), int(shared.group(1)) if shared else 0,
+        kernels.setdefault(kernel, {})[arch] = (int(registers), int(shared.group(1)) if shared else 0, int(local),
                                                 int(stores) + int(loads))
     return kernels
 
 
-def readable(kernels):
-    """The same with names as in the source, without return types and parameters."""
-    names = subprocess.run(["c++filt"], input="\n".join(kernels), capture_output=True, text=True, check=True).stdout
-    return {re.sub(r"\([^()]*\)$", "", name).removeprefix("void "): found
-            for name, found in zip(names.splitlines(), kernels.values(), strict=True)}
+def readable(names):
+    """Names as in the source: without return types, parameters and the namespaces of the library."""
+    lines = subprocess.run(["c++filt"], input="\n".join(names), capture_output=True, text=True, check=True).stdout
+    return [without_parameters(re.sub(r"treescan::cuda::|\(anonymous namespace\)::", "", line)).removeprefix("void ")
+            for line in lines.splitlines()]
+
+
+def without_parameters(name):
+    depth = 0
+    for position in reversed(range(len(name) if name.endswith(")") else 0)):
+        depth += {")": 1, "(": -1}.get(name[position], 0)
+        if depth == 0:
+            return name[:position]
+    return name
 
 
 def complaints(kernels, budget):
+    limits = ("registers", "bytes of shared memory", "bytes of local memory")
     for kernel, found in kernels.items():
         for arch in (f"sm_{number}" for number in ARCHITECTURES):
             if arch not in found:
                 yield f"{kernel}, {arch}: isn't compiled"
                 continue
-            registers, shared, spilled = found[arch]
+            *used, spilled = found[arch]
             if spilled:
                 yield f"{kernel}, {arch}: spills {spilled} bytes of registers"
             allowed = budget.get(kernel, {}).get(arch)
             if allowed is None:
                 yield f"{kernel}, {arch}: has no budget; --record writes one"
                 continue
-            if registers > allowed[0]:
-                yield f"{kernel}, {arch}: {registers} registers, of at most {allowed[0]}"
-            if shared > allowed[1]:
-                yield f"{kernel}, {arch}: {shared} bytes of shared memory, of at most {allowed[1]}"
+            yield from (f"{kernel}, {arch}: {amount} {what}, of at most {most}"
+                        for amount, what, most in zip(used, limits, allowed, strict=True) if amount > most)
     yield from (f"{kernel}: has a budget, but isn't there" for kernel in budget if kernel not in kernels)
 
 
@@ -85,11 +94,13 @@ def main():
         return
     kernels = {}
     for source in options.sources:
-        kernels.update(readable(parse(compile_kernels(nvcc, source, options.folders))))
+        found = parse(compile_kernels(nvcc, source, options.folders))
+        kernels.update((f"{source.name} {name}", used)
+                       for name, used in zip(readable(found), found.values(), strict=True))
     if options.record:
         lines = []
         for kernel, found in sorted(kernels.items()):
-            budget = {arch: used[:2] for arch, used in sorted(found.items(), key=lambda item: int(item[0][3:]))}
+            budget = {arch: used[:3] for arch, used in sorted(found.items(), key=lambda item: int(item[0][3:]))}
             lines.append(f"  {json.dumps(kernel)}: {json.dumps(budget)}")
         options.budget.write_text("{\n" + ",\n".join(lines) + "\n}\n")
     failures = list(complaints(kernels, json.loads(options.budget.read_text())))
