@@ -26,11 +26,6 @@ using Numbers = std::vector<int32_t>;
 struct Made {
   PlanSummary summary;
   Numbers vertex, parent, first_child, num_children, sequence, path_start, layer_start;
-  bool operator==(const Made &other) const {
-    return std::memcmp(&summary, &other.summary, sizeof summary) == 0 && vertex == other.vertex &&
-           parent == other.parent && first_child == other.first_child && num_children == other.num_children &&
-           sequence == other.sequence && path_start == other.path_start && layer_start == other.layer_start;
-  }
 };
 
 template <class T>
