@@ -27,11 +27,15 @@ inline int attribute(cudaDeviceAttr which) {
   return value;
 }
 
-// How many blocks of a kernel the device holds at once. More dynamic shared memory than 48 KiB is asked for on the way.
+// The most dynamic shared memory that a block can have: what the device gives, but for arrays of fixed size.
+inline int most_dynamic_shared() { return attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin) - 1024; }
+
+// How many blocks of a kernel the device holds at once. More dynamic shared memory than 48 KiB is asked for on the way;
+// always the same, since other threads may ask for the same kernel before this one launches it.
 template <class... Parameters>
 unsigned resident_blocks(void (*kernel)(Parameters...), int threads, size_t shared_bytes) {
   if (shared_bytes > 48 * 1024)
-    check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(shared_bytes)),
+    check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, most_dynamic_shared()),
           "cudaFuncSetAttribute");
   int count = 0;
   check(cudaOccupancyMaxActiveBlocksPerMultiprocessor(&count, kernel, threads, shared_bytes), "occupancy");

@@ -113,12 +113,11 @@ __device__ __forceinline__ void rank_tours(Team &team, int32_t vertices, const A
   const uint32_t half_edges = offsets[vertices];
   // First the half-edge that comes next, or itself at the end. A thread takes neighbouring ones: their tails, too, are.
   uint32_t *const next = ranks;
-  const int64_t piece = (int64_t{half_edges} + team.size() - 1) / team.size(), begin = piece * team.rank();
-  const int64_t past = min(int64_t{half_edges}, begin + piece);
+  const uint32_t piece = (half_edges + team.size() - 1) / team.size();
+  const uint32_t begin = min(half_edges, piece * team.rank()), past = min(half_edges, begin + piece);
   int32_t tail = 0;
 #pragma unroll 1
-  for (int64_t i = begin; i < past; ++i) {
-    const auto j = static_cast<uint32_t>(i);
+  for (uint32_t j = begin; j < past; ++j) {
     tail = tail_of(offsets, vertices, tail, j);
     const int32_t head = adjacency.neighbour[j];
     const int32_t label = adjacency.by_edge ? adjacency.edge[j] : tail;
@@ -171,7 +170,7 @@ __device__ __forceinline__ void rank_tours(Team &team, int32_t vertices, const A
   team.sync();
 }
 
-// Writes an item's forest. root_of[v] is the root of v's tree, or -1 if v is in none, and then has no neighbours. The
+// Writes an item's forest of at most 2^30 vertices. root_of[v] is the root of v's tree, or -1 if v is in none, and then has no neighbours. The
 // adjacency must hold a forest: whoever calls this has made sure of it.
 template <class Team>
 __device__ void root_forest(Team &team, int64_t num_vertices, const Adjacency &adjacency, const int32_t *root_of,
@@ -237,7 +236,7 @@ __device__ void root_forest(Team &team, int64_t num_vertices, const Adjacency &a
     sums[slot(top, ranks[up[v]])] = -step;
   });
   team.sync();
-  exclusive_sums(team, 2 * planted, [&](int64_t i) { return sums[i]; }, [&](int64_t i, int64_t sum) { sums[i] = sum; });
+  exclusive_sums(team, 2 * planted, [&](uint32_t i) { return sums[i]; }, [&](uint32_t i, int64_t sum) { sums[i] = sum; });
 
   auto *const preorder = reinterpret_cast<int32_t *>(ranks), *const spare = preorder + vertices;
   uint32_t *const depths = up;
@@ -271,7 +270,7 @@ __device__ void root_forest(Team &team, int64_t num_vertices, const Adjacency &a
   while (team.any(int64_t{deepest} >> bits)) bits += digit_bits;
   const int32_t *const order = stable_sort(team, preorder, spare, planted, bits, reinterpret_cast<int32_t *>(sums),
                                            [&](int32_t v) { return depths[v]; });
-  for_each(team, planted, [&](int64_t i) { output.order.set(item, i, order[i]); });
+  for_each(team, planted, [&](uint32_t i) { output.order.set(item, i, order[i]); });
   team.sync();
 }
 

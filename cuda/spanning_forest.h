@@ -1,9 +1,9 @@
 // Minimum spanning forests by Boruvka's algorithm, and the adjacency of what it finds.
 //
-// Vertices fall into components, each a star: all of a component's vertices point to one of them, its centre. In a round
-// every edge between two components offers itself to both, each component keeps the first in the order, and joins the
-// one beyond it. Chains of joined components become stars again by pointer jumping, so a round takes barriers as the
-// logarithm of the longest chain, and rounds are at most the logarithm of the vertices.
+// Vertices fall into components, each a star: all its vertices point to one of them, its centre. In a round every edge
+// between two components offers itself to both; each component keeps the first in the order, and joins the one beyond.
+// Chains of joined components become stars again by pointer jumping, so a round takes barriers as the logarithm of the
+// longest chain, and rounds are at most the logarithm of the vertices.
 #pragma once
 
 #include "edge_order.h"
@@ -17,8 +17,8 @@ namespace treescan::cuda {
 using Key = unsigned long long;  // of CUDA's atomics' types
 constexpr Key no_edge = ~Key{0};
 
-// Cuts memory into pieces: a block's own, as long as there is enough of it, then that of the workspace. Over no memory it
-// only measures.
+// Cuts memory into pieces: a block's own, as long as there is enough of it, then the workspace. Over no memory it only
+// measures.
 struct Pieces {
   char *own;
   int64_t own_bytes;

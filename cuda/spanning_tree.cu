@@ -146,25 +146,22 @@ struct TeamMemory {
   }
 };
 
-template <class Team>
-__device__ __forceinline__ int64_t sum(Team &team, int64_t value) {
-  int64_t total;
-  team.sum_before(value, &total);
-  return total;
-}
-
 // How many of [0, count) it holds for.
 template <class Team, class Predicate>
 __device__ __forceinline__ int64_t count_if(Team &team, int64_t count, Predicate predicate) {
-  int64_t own = 0;
+  int64_t own = 0, all;
   for_each(team, count, [&](int64_t i) { own += predicate(i); });
-  return sum(team, own);
+  team.sum_before(own, &all);
+  return all;
 }
 
 template <class Team>
 __device__ __forceinline__ void write_nothing(const Team &team, int64_t vertices, int64_t item, const TreeRows &tree) {
   for_each(team, vertices, [&](int64_t v) {
-    for (const TreeRow *const row : {&tree.parent, &tree.order, &tree.depth, &tree.edge}) row->set(item, v, -1);
+    tree.parent.set(item, v, -1);
+    tree.order.set(item, v, -1);
+    tree.depth.set(item, v, -1);
+    tree.edge.set(item, v, -1);
   });
 }
 
@@ -387,7 +384,7 @@ struct ParentTrees {
 constexpr int most_block_threads = 512, grid_threads = 256, draw_threads = 256;
 
 template <class Trees>
-__global__ void __launch_bounds__(most_block_threads) build_by_block(const Trees trees, const TeamMemory memory) {
+__global__ void __launch_bounds__(most_block_threads, 1) build_by_block(const Trees trees, const TeamMemory memory) {
   SHARED_DYNAMIC(char, own);
   BlockTeam team;
   const Scratch scratch = memory.of(blockIdx.x, own, trees.vertices);
@@ -398,7 +395,7 @@ __global__ void __launch_bounds__(most_block_threads) build_by_block(const Trees
 }
 
 template <class Trees>
-__global__ void __launch_bounds__(grid_threads) build_by_grid(const Trees trees, const TeamMemory memory) {
+__global__ void __launch_bounds__(grid_threads, 1) build_by_grid(const Trees trees, const TeamMemory memory) {
   GridTeam team(memory.grid);
   const Scratch scratch = memory.of(0, nullptr, trees.vertices);
   for (int64_t item = 0; item < trees.batch; ++item) {
@@ -420,10 +417,9 @@ class Launch {
  public:
   Launch(int64_t batch, int64_t vertices) {
     if (vertices > most_vertices)
-      fail(TREESCAN_TOO_LARGE, "graph: expected at most ", most_vertices, " vertices in CUDA memory, got ", vertices);
+      fail(TREESCAN_TOO_LARGE, "tree: expected at most ", most_vertices, " vertices in CUDA memory, got ", vertices);
     by_grid_ = chooses_grid(batch, vertices);
-    constexpr int64_t static_shared = 1024;  // more than the kernels' arrays of fixed size take
-    Pieces pieces{nullptr, by_grid_ ? 0 : attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin) - static_shared, nullptr};
+    Pieces pieces{nullptr, by_grid_ ? 0 : most_dynamic_shared(), nullptr};
     Scratch(pieces, vertices);
     own_bytes_ = pieces.own_used;
     part_bytes_ = (pieces.used + 63) / 64 * 64;
@@ -455,8 +451,8 @@ class Launch {
   }
 
  private:
-  // A model on paper: blocks take as long as there are vertices, one tree after the other on each multiprocessor; the grid
-  // takes for each tree as long as a block does for so many vertices, for its barriers are dear.
+  // A model on paper: a block takes as long as its tree is large, and each multiprocessor has one after the other; the
+  // grid's barriers take it, for each tree, as long as a block takes for so many vertices.
   static bool chooses_grid(int64_t batch, int64_t vertices) {
     constexpr int64_t worth_of_a_grid = 1 << 15;
     if (tree_team() != TreeTeam::automatic) return tree_team() == TreeTeam::grid;

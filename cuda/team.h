@@ -5,8 +5,6 @@
 // inputs must have been written before the team's last sync(); its outputs may be read after it returns.
 #pragma once
 
-#include <type_traits>
-
 #include "device.h"
 
 namespace treescan::cuda {
@@ -95,26 +93,27 @@ class GridTeam {
   int sum_ = 0, vote_ = 0;
 };
 
-// Calls body(i) for every i in [0, count), neighbours by neighbouring threads. 32-bit counts make for leaner code.
-template <class Team, class Index, class Body>
-__device__ __forceinline__ void for_each(const Team &team, Index count, Body body) {
-  using Unsigned = std::make_unsigned_t<Index>;  // lest the step beyond the last overflow
+// Calls body(i) for every i in [0, count), neighbours by neighbouring threads. Here and below, counts are at most 2^31:
+// 32-bit numbers take half the registers.
+template <class Team, class Body>
+__device__ __forceinline__ void for_each(const Team &team, int64_t count, Body body) {
+  const auto end = static_cast<uint32_t>(count);
 #pragma unroll 1
-  for (Unsigned i = team.rank(); i < static_cast<Unsigned>(count); i += team.size()) body(static_cast<Index>(i));
+  for (uint32_t i = team.rank(); i < end; i += team.size()) body(i);
 }
 
 // put(i, sum of get(j) over j < i) for every i in [0, count). Returns the sum of all. put(i) may overwrite what get(i)
 // read.
-template <class Team, class Index, class Get, class Put>
-__device__ __forceinline__ int64_t exclusive_sums(Team &team, Index count, Get get, Put put) {
-  const int64_t all = count, piece = (all + team.size() - 1) / team.size();
-  const int64_t before = min(all, piece * static_cast<int64_t>(team.rank()));
-  const auto begin = static_cast<Index>(before), end = static_cast<Index>(min(all, before + piece));
+template <class Team, class Get, class Put>
+__device__ __forceinline__ int64_t exclusive_sums(Team &team, int64_t count, Get get, Put put) {
+  const auto all = static_cast<uint32_t>(count);
+  const uint32_t piece = (all + team.size() - 1) / team.size();
+  const uint32_t begin = min(all, piece * team.rank()), end = min(all, begin + piece);
   int64_t sum = 0, total;
-  for (Index i = begin; i < end; ++i) sum += get(i);
+  for (uint32_t i = begin; i < end; ++i) sum += get(i);
   sum = team.sum_before(sum, &total);
 #pragma unroll 1
-  for (Index i = begin; i < end; ++i) {
+  for (uint32_t i = begin; i < end; ++i) {
     const int64_t value = get(i);
     put(i, sum);
     sum += value;

@@ -1,7 +1,8 @@
 // Spanning trees on the emulated device against those of the CPU: the same trees, orders and errors, to the last index.
+#include <algorithm>
 #include <cmath>
 #include <limits>
-#include <optional>
+#include <map>
 #include <random>
 
 #include "cuda_test.h"
@@ -10,7 +11,8 @@ using namespace cuda_test;
 
 namespace {
 
-constexpr float infinity = std::numeric_limits<float>::infinity(), not_a_number = std::numeric_limits<float>::quiet_NaN();
+constexpr float infinity = std::numeric_limits<float>::infinity();
+constexpr float not_a_number = std::numeric_limits<float>::quiet_NaN();
 
 // A graph and its list of edges, if it has one, on both sides.
 struct TwinGraph {
@@ -140,15 +142,19 @@ void compare(const char *what, const TwinGraph &graph, int64_t batch, Kind kind 
   CHECK(output.same(), what, " differs");
 }
 
-// body() with either team, under one schedule that leaves some order to chance. Kernels must behave.
-void with_both_teams(const std::function<void()> &body) {
-  for (const char *team : {"block", "grid"}) {
-    SUCCEEDS(treescan_set_cuda_trees(team));
-    const Report report = treescan::emulation::run(Options{Schedule::runs, 1, 2, false}, body);
-    CHECK(report.findings.empty(), team, ":\n", report.text());
-    EQUAL(report.live_allocations, 0);
-  }
+// body() under one schedule that leaves some order to chance. Kernels must behave.
+Report run_clean(const std::string &team, const std::function<void()> &body,
+                 const treescan::emulation::Device &device = {}) {
+  SUCCEEDS(treescan_set_cuda_trees(team.c_str()));
+  const Report report = treescan::emulation::run(Options{Schedule::runs, 1, 2, false}, body, device);
+  CHECK(report.findings.empty(), team, ":\n", report.text());
+  EQUAL(report.live_allocations, 0);
   SUCCEEDS(treescan_set_cuda_trees("auto"));
+  return report;
+}
+
+void with_both_teams(const std::function<void()> &body) {
+  for (const char *team : {"block", "grid"}) run_clean(team, body);
 }
 
 }  // namespace
@@ -167,7 +173,7 @@ TEST(grids) {
 
 TEST(token_graphs_and_chains) {
   with_both_teams([] {
-    for (const int64_t window : {1, 2, 5, 33, 39}) compare("tokens", tokens(40, window, nullptr), 2);
+    for (const int64_t window : {1, 2, 5, 32, 33, 39}) compare("tokens", tokens(40, window, nullptr), 2);
     const Twin<int64_t> lengths({4}, [](int64_t i) { return i * 9; });
     for (const int64_t window : {3, 34}) compare("contexts", tokens(38, window, lengths.cpu()), 4);
     const Twin<int64_t> one_length({1}, int64_t{11});
@@ -186,7 +192,7 @@ TEST(edge_lists) {
       return static_cast<int64_t>(random() % vertices);
     };
     const Twin<int32_t> narrow({edges, 2}, end), own({3, edges, 2}, end, {2 * edges + 1, 1, edges});
-    const Twin<int64_t> wide({edges, 2}, end, {5, 2}), expanded({3, edges, 2}, [&](int64_t i) { return end(i % (2 * edges)); }, {0, 2, 1});
+    const Twin<int64_t> wide({edges, 2}, end, {5, 2}), expanded({3, edges, 2}, end, {0, 2, 1});
     compare("int32", edge_list(vertices, narrow), 2);
     compare("int64 apart", edge_list(vertices, wide), 2, Kind::maximum);
     compare("own lists", edge_list(vertices, own), 3);
@@ -245,6 +251,18 @@ TEST(memory_of_the_caller) {
     SUCCEEDS(synchronize());
     CHECK(output.same());
   });
+}
+
+TEST(blocks_with_little_memory_of_their_own) {
+  for (const size_t bytes : {1024, 1600, 2500, 4000}) {
+    treescan::emulation::Device device;
+    device.shared_opt_in = bytes;
+    run_clean("block", [] {
+      compare("a grid", grid(7, 6, 8), 3);
+      const Twin<int32_t> list({60, 2}, [](int64_t i) { return i % 2 ? i / 2 % 34 + 1 : i * 7 % 35; });
+      compare("a list", edge_list(35, list), 2);
+    }, device);
+  }
 }
 
 namespace {
@@ -333,8 +351,8 @@ TEST(trees_and_forests_from_parents) {
 
 namespace {
 
-// A call on two items, of which only the second is wrong: the device says what the CPU says, gives that item nothing, and
-// the other one its tree.
+// A call on two items, of which only the second is wrong: the device says what the CPU says, and gives the first one its
+// tree and the second one nothing.
 void expect_same_fault(const char *what, int64_t vertices, bool has_edges,
                        const std::function<treescan_status(bool cuda, const treescan_tree_output &)> &call) {
   const Output output(2, vertices, false, has_edges);
@@ -429,6 +447,122 @@ TEST(faults_of_parents) {
     expect_parents_fault("some missing", false, [](int64_t v) { return v == 3 || v == 30 ? -1 : 0; });
     expect_parents_fault("a new root out of range", false, [](int64_t) { return 0; }, true);
   });
+}
+
+namespace {
+
+// How many rounds Boruvka's algorithm takes.
+int rounds_of(const treescan_graph &graph, const std::vector<float> &costs) {
+  int64_t vertices = 0;
+  SUCCEEDS(treescan_graph_num_vertices(&graph, &vertices));
+  std::vector<int32_t> ends(2 * costs.size());
+  const treescan::tensor_view view(ends.data(), {static_cast<int64_t>(costs.size()), 2});
+  SUCCEEDS(treescan_graph_edges(&graph, &view));
+  std::vector<size_t> above(static_cast<size_t>(vertices));
+  for (size_t v = 0; v < above.size(); ++v) above[v] = v;
+  const auto part = [&](int32_t end) {
+    auto v = static_cast<size_t>(end);
+    while (above[v] != v) v = above[v];
+    return v;
+  };
+  for (int rounds = 0;; ++rounds) {
+    std::map<size_t, std::pair<float, size_t>> best;  // by part: cost and edge
+    for (size_t e = 0; e < costs.size(); ++e) {
+      const size_t a = part(ends[2 * e]), b = part(ends[2 * e + 1]);
+      if (a == b) continue;
+      for (const size_t v : {a, b}) {
+        const auto found = best.try_emplace(v, costs[e], e).first;
+        found->second = std::min(found->second, {costs[e], e});
+      }
+    }
+    if (best.empty()) return rounds;
+    for (const auto &entry : best) {
+      const size_t e = entry.second.second;
+      above[part(ends[2 * e])] = part(ends[2 * e + 1]);
+    }
+  }
+}
+
+treescan::emulation::Counters counters_of(const Report &report) {
+  EQUAL(report.kernels.size(), size_t{1});
+  return report.kernels.begin()->second;
+}
+
+// The kernel that builds a tree on the device.
+treescan::emulation::Counters count(const char *team, const TwinGraph &graph, const std::vector<float> &costs) {
+  return counters_of(run_clean(team, [&] {
+    const Twin<float> cost({1, graph.edges()}, [&](int64_t i) { return costs[static_cast<size_t>(i)]; });
+    const Twin<int32_t> root({1}, 0);
+    const Output output(1, graph.vertices());
+    SUCCEEDS(build(Kind::minimum, graph.cuda, cost.cuda(), root.cuda(), nullptr, output.cuda()));
+  }));
+}
+
+std::vector<float> random_costs(int64_t edges) {
+  std::mt19937 random(7);
+  std::vector<float> costs(static_cast<size_t>(edges));
+  for (float &cost : costs) cost = static_cast<float>(random() >> 8);
+  return costs;
+}
+
+}  // namespace
+
+TEST(launches) {
+  for (const char *team : {"block", "grid"})
+    for (const Kind kind : {Kind::minimum, Kind::random}) {
+      int64_t launches = 0;
+      const Report report = run_clean(team, [&] { compare("a batch", grid(5, 6, 4), 20, kind); });
+      for (const auto &kernel : report.kernels) launches += kernel.second.launches;
+      EQUAL(launches, kind == Kind::random ? 2 : 1);
+    }
+}
+
+TEST(teams_by_size) {
+  const auto team_of = [](int64_t vertices) {
+    return run_clean("auto", [&] { compare("a chain", chain(vertices), 1); }).kernels.begin()->first;
+  };
+  EQUAL(team_of(100), std::string("build_by_block<Trees>"));
+  if (long_form()) EQUAL(team_of(40000), std::string("build_by_grid<Trees>"));
+}
+
+// With rooting, though rounds are Boruvka's alone.
+TEST(traffic_for_each_round) {
+  if (!treescan::emulation::sees_accesses()) return;
+  const TwinGraph graph = grid(56, 56, 4);
+  const std::vector<float> costs = random_costs(graph.edges());
+  const int rounds = rounds_of(graph.cpu, costs);
+  for (const char *team : {"block", "grid"}) {
+    const treescan::emulation::Counters counters = count(team, graph, costs);
+    const double bytes = static_cast<double>(counters.loads.bytes + counters.stores.bytes) /
+                         static_cast<double>(rounds * graph.vertices());
+    CHECK(bytes <= (team[0] == 'b' ? 10 : 200), team, ": ", bytes, " bytes per vertex in each of ", rounds, " rounds");
+  }
+}
+
+TEST(barriers_of_a_chain_and_of_a_random_tree) {
+  const int64_t vertices = long_form() ? 65536 : 500;
+  const std::vector<int64_t> ends = random_tree(vertices, 8);
+  for (const char *team : {"block", "grid"}) {
+    double barriers[2];
+    for (const bool chain : {false, true}) {
+      const Report report = run_clean(team, [&] {
+        const Twin<int32_t> list({vertices - 1, 2}, [&](int64_t i) {
+          return chain ? i / 2 + i % 2 : ends[static_cast<size_t>(i)];
+        });
+        const std::vector<float> random = random_costs(vertices - 1);
+        const Twin<float> cost({1, vertices - 1}, [&](int64_t i) {  // the chain's falls together in one round
+          return chain ? static_cast<float>(i) : random[static_cast<size_t>(i)];
+        });
+        const Twin<int32_t> root({1}, 0);
+        const TwinGraph graph = edge_list(vertices, list);
+        const Output output(1, vertices);
+        SUCCEEDS(build(Kind::minimum, graph.cuda, cost.cuda(), root.cuda(), nullptr, output.cuda()));
+      });
+      barriers[chain] = static_cast<double>(counters_of(report).most_barriers_of_a_block);
+    }
+    CHECK(std::max(barriers[0], barriers[1]) <= 2 * std::min(barriers[0], barriers[1]), team, ": ", barriers[0],
+          " barriers for a random tree, ", barriers[1], " for a chain");
+  }
 }
 
 TEST(no_schedule_finds_anything) {
