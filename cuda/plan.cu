@@ -6,7 +6,7 @@ namespace treescan::cuda {
 
 namespace {
 
-constexpr int most_threads = 384;
+constexpr int most_threads = 384;  // more would leave them too few registers on some architectures
 
 // One row for each item, or one for all.
 struct Rows {
@@ -24,16 +24,16 @@ struct Rows {
 
 // What a team works on: 34 bytes a vertex, most of which have several uses, one after another.
 struct Scratch {
-  Link *links, *more_links;  // by place
-  unsigned long long *heavy; // by place: most descendants, complement of the child that has them
-  int32_t *arrivals;         // by place, two for each, before `heavy`, in its memory: descendants as they are counted
-  int32_t *path_start;       // by the place at a path's head, after `heavy`: first the path's length, then its start
-  int32_t *size;             // by place: descendants, itself included
-  int32_t *head;             // by place, after `size`: where its path begins
-  int32_t *position;         // by vertex: in the order, or its place
-  int32_t *offset;           // by place, after `position`: how far it is from its path's head
-  int32_t *counts;           // for sorting
-  int32_t *deepest;
+  Link *links, *more_links;   // by place
+  unsigned long long *heavy;  // by place: most descendants, complement of the child that has them
+  int32_t *arrivals;          // by place, two for each, before `heavy`, in its memory: descendants as they are counted
+  int32_t *path_start;        // by the place at a path's head, after `heavy`: first the path's length, then its start
+  int32_t *size;              // by place: descendants, itself included
+  int32_t *head;              // by place, after `size`: where its path begins
+  int32_t *position;          // by vertex: in the order, or its place
+  int32_t *offset;            // by place, after `position`: how far it is from its path's head
+  int32_t *counts;            // for sorting
+  int32_t *deepest;           // one number
 
   // A multiple of 64.
   __host__ __device__ static constexpr int64_t bytes(int64_t vertices) {
@@ -71,8 +71,9 @@ class Planner {
     find_children();
     climb();
     const int32_t depth = measure_depth();
-    // A level costs a barrier and a way to memory and back, a step along a path nothing but arithmetic, since all that it
-    // reads is known ahead. Paths take more barriers to plan than levels, about four times the logarithm of the vertices.
+    // A model on paper: on each level scans wait for a barrier and for memory, at a path's step for arithmetic, since
+    // all that it reads is known ahead. Paths take more barriers to plan, two to three times the logarithm of the
+    // vertices, and then one for each layer, at most that logarithm.
     const bool levels = strategy == ScanStrategy::levels ||
                         (strategy == ScanStrategy::automatic && depth < 4 * bits_for(vertices()));
     if (levels) take_places_for_paths();
@@ -162,12 +163,12 @@ class Planner {
     auto *const entries = reinterpret_cast<int32_t *>(links_);
     for_each(team_, vertices(), [&](int32_t v) { entries[v] = v; });
     team_.sync();
-    const int32_t *const sorted =
-        stable_sort(team_, entries, entries + vertices(), vertices(), bits_for(int64_t{vertices()} + 2), scratch().counts,
-                    [&](int32_t v) {
-                      const int32_t p = parent_of(v);
-                      return p < 0 ? static_cast<uint32_t>(vertices()) + 1 : p == v ? 0u : static_cast<uint32_t>(p) + 1;
-                    });
+    const auto family = [&](int32_t v) {
+      const int32_t p = parent_of(v);
+      return p < 0 ? static_cast<uint32_t>(vertices()) + 1 : p == v ? 0u : static_cast<uint32_t>(p) + 1;
+    };
+    const int32_t *const sorted = stable_sort(team_, entries, entries + vertices(), vertices(),
+                                              bits_for(int64_t{vertices()} + 2), scratch().counts, family);
     for_each(team_, vertices(), [&](int32_t i) {
       const int32_t v = sorted[i];
       plan().vertex[i] = v;
@@ -249,7 +250,8 @@ class Planner {
     for_each(team_, planted_, [&](int32_t i) {
       if (i < roots_) return;
       unsigned long long *const heaviest = &scratch().heavy[plan().parent[i]];
-      const unsigned long long mine = static_cast<unsigned long long>(scratch().size[i]) << 32 | ~static_cast<uint32_t>(i);
+      const auto size = static_cast<unsigned long long>(scratch().size[i]);
+      const unsigned long long mine = size << 32 | ~static_cast<uint32_t>(i);
       if (atomic_load(heaviest) < mine) atomicMax(heaviest, mine);
     });
     team_.sync();
@@ -259,7 +261,7 @@ class Planner {
       links_[i] = make_link(goes_on ? above : i, goes_on);
     });
     team_.sync();
-    climb_lists();
+    rank_links();
 
     // Where every place is on its path, how long the paths are, and links that climb one layer each.
     for_each(team_, planted_, [&](int32_t i) {
@@ -272,7 +274,7 @@ class Planner {
     });
     team_.sync();
     swap(links_, more_links_);
-    climb_lists();
+    rank_links();
   }
 
   // Writes the paths down by their layers, which are in the links and take so many bits.
@@ -304,7 +306,7 @@ class Planner {
     *plan().summary = {1, roots_, planted_, num_paths, num_layers, depth};
   }
 
-  __device__ void climb_lists() {
+  __device__ void rank_links() {
     Link *const ranked = rank_lists(team_, links_, more_links_, planted_);
     if (ranked != links_) swap(links_, more_links_);
   }
@@ -353,8 +355,9 @@ __global__ void __launch_bounds__(most_threads, 1) plan_by_grid(PlanViews views,
   }
 }
 
-// A model on paper: a block takes as long as there are vertices, and there is one for each multiprocessor; the grid takes
-// for each tree as long as a block does for so many vertices, for its barriers are dear.
+// A model on paper, that of the spanning trees: blocks take as long as there are vertices, one tree after the other on
+// each multiprocessor; the grid takes for each tree as long as a block does for so many vertices, for its barriers are
+// dear.
 bool grid_pays(int64_t trees, int64_t vertices) {
   constexpr int64_t worth_of_a_grid = 1 << 15;
   if (tree_team() != TreeTeam::automatic) return tree_team() == TreeTeam::grid;
@@ -380,7 +383,8 @@ Plans::Plans(Carver &carver, const treescan_tensor &parent, const treescan_tenso
     scratch_ = carver.take<char>(bytes);
   } else {
     constexpr int64_t static_shared = 1024;  // more than the kernel's arrays of fixed size take
-    if (bytes <= attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin) - static_shared) shared_bytes_ = static_cast<size_t>(bytes);
+    if (bytes <= attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin) - static_shared)
+      shared_bytes_ = static_cast<size_t>(bytes);
     blocks_ = static_cast<unsigned>(std::min<int64_t>(trees, resident_blocks(plan_by_blocks, threads_, shared_bytes_)));
     scratch_ = shared_bytes_ ? nullptr : carver.take<char>(times(blocks_, bytes));
   }

@@ -1,13 +1,14 @@
 // Forests on the device, as scans walk along them: cut into paths, and the paths into layers.
 //
 // Vertices are renamed to places: roots come first, siblings stand side by side by ascending vertex, and vertices in no
-// tree come last. A path leads from a place to one of its children, and on; it is walked by one thread for each channel.
-// All that hangs from a path's places, and isn't on it, lies on paths of later layers, so the way up takes the layers from
-// the last to the first and the way down from the first to the last, with a barrier between two.
+// tree come last. A child's place may come before its parent's. A path leads from a place to one of its children, and
+// on; it is walked by one thread for each channel. All that hangs from a path's places, and isn't on it, lies on paths of
+// later layers, so the way up takes the layers from the last to the first and the way down from the first to the last,
+// with a barrier between two.
 //
-// Level by level, every place is a path of its own and its layer is its depth. With heavy paths, a path goes on to the child
-// with the most descendants, and layers are as many as the logarithm of the vertices, on a chain one. Either way each
-// vertex adds up the same numbers in the same order.
+// Level by level, every place is a path of its own and its layer is its depth. With heavy paths, a path goes on to the
+// child with the most descendants, and layers are as many as the logarithm of the vertices, on a chain one. Either way
+// each vertex adds up the same numbers in the same order.
 #pragma once
 
 #include "device.h"

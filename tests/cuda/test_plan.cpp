@@ -26,11 +26,6 @@ using Numbers = std::vector<int32_t>;
 struct Made {
   PlanSummary summary;
   Numbers vertex, parent, first_child, num_children, sequence, path_start, layer_start;
-  bool operator==(const Made &other) const {
-    return std::memcmp(&summary, &other.summary, sizeof summary) == 0 && vertex == other.vertex &&
-           parent == other.parent && first_child == other.first_child && num_children == other.num_children &&
-           sequence == other.sequence && path_start == other.path_start && layer_start == other.layer_start;
-  }
 };
 
 template <class T>
@@ -77,7 +72,7 @@ struct Forest {
   Numbers parent, order;
 };
 
-size_t index(int32_t i) { return static_cast<size_t>(i); }
+size_t index(int64_t i) { return static_cast<size_t>(i); }
 
 enum class Order { breadth_first, siblings_shuffled, depth_first };
 
@@ -101,7 +96,10 @@ Forest forest(const Numbers &earlier, Order kind, std::mt19937 &random) {
   const size_t roots = order.size();
   if (kind == Order::depth_first) {
     Numbers stack;
-    for (size_t i = 0; i < roots; ++i) stack.insert(stack.end(), children[index(order[i])].begin(), children[index(order[i])].end());
+    for (size_t i = 0; i < roots; ++i) {
+      const Numbers &next = children[index(order[i])];
+      stack.insert(stack.end(), next.begin(), next.end());
+    }
     while (!stack.empty()) {
       const int32_t v = stack.back();
       stack.pop_back();
@@ -171,7 +169,8 @@ Made plan(const Forest &of, ScanStrategy how) {
   Numbers place(of.parent.size());
   for (int32_t i = 0; i < count; ++i) place[index(made.vertex[index(i)])] = i;
   made.parent = made.first_child = made.num_children = Numbers(of.parent.size());
-  Numbers walk, depth(of.parent.size()), size(of.parent.size(), 1), heavy(of.parent.size(), -1), layer(of.parent.size());
+  const Numbers zeros(of.parent.size());
+  Numbers walk, depth = zeros, layer = zeros, size(of.parent.size(), 1), heavy(of.parent.size(), -1);
   for (int32_t i = 0; i < count; ++i) {
     const int32_t p = of.parent[index(made.vertex[index(i)])];
     made.parent[index(i)] = p < 0 ? i : place[index(p)];
@@ -263,7 +262,9 @@ void check_promises(const Made &made, const std::string &what) {
 void check_plans(const std::vector<Forest> &forests, const std::string &what) {
   const auto trees = static_cast<int64_t>(forests.size()), vertices = static_cast<int64_t>(forests[0].parent.size());
   const auto cell = [&](const Numbers Forest::*row) {
-    return [&, row](int64_t i) { return (forests[static_cast<size_t>(i / vertices)].*row)[static_cast<size_t>(i % vertices)]; };
+    return [&, row](int64_t i) {
+      return (forests[index(i / vertices)].*row)[index(i % vertices)];
+    };
   };
   const Twin<int32_t> parent({trees, vertices}, cell(&Forest::parent)), order({trees, vertices}, cell(&Forest::order));
   for (const TreeTeam t : {TreeTeam::block, TreeTeam::grid})
@@ -347,18 +348,18 @@ TEST(rows_may_be_strided_and_serve_all_items) {
   });
   strategy = ScanStrategy::paths;
   run([&] {
-    const Twin<int32_t> parent({1, count}, [&](int64_t i) { return one.parent[static_cast<size_t>(i)]; }, {1, 3});
+    const Twin<int32_t> parent({1, count}, [&](int64_t i) { return one.parent[index(i)]; }, {1, 3});
     const Twin<int32_t> order({2, count}, [&](int64_t i) {
-      return (i < count ? one : other).order[static_cast<size_t>(i % count)];
+      return (i < count ? one : other).order[index(i % count)];
     }, {1, 2});
     const Result two_orders = make(parent, order);
     EQUAL(two_orders.trees.size(), size_t{2});
     check_equal(two_orders.trees[0], plan(one, strategy), "one parent, first order");
     check_equal(two_orders.trees[1], plan(other, strategy), "one parent, second order");
 
-    const Twin<int32_t> twice({3, count}, [&](int64_t i) { return one.parent[static_cast<size_t>(i % count)]; }, {0, 1});
-    const Twin<int32_t> once({1, count}, [&](int64_t i) { return one.order[static_cast<size_t>(i)]; });
-    const Result three = make(twice, once);
+    const Twin<int32_t> expanded({3, count}, [&](int64_t i) { return one.parent[index(i % count)]; }, {0, 1});
+    const Twin<int32_t> once({1, count}, [&](int64_t i) { return one.order[index(i)]; });
+    const Result three = make(expanded, once);
     EQUAL(three.trees.size(), size_t{3});
     for (const Made &made : three.trees) check_equal(made, plan(one, strategy), "expanded parents");
   });
@@ -385,7 +386,7 @@ void check_fault(const Numbers &parent, const Numbers &order, ValueFault fault, 
     team = t;
     run([&] {
       const auto rows = [](const Numbers &good, const Numbers &bad) {
-        return [&](int64_t i) { return (i / 6 == 1 ? bad : good)[static_cast<size_t>(i % 6)]; };
+        return [&](int64_t i) { return (i / 6 == 1 ? bad : good)[index(i % 6)]; };
       };
       const Twin<int32_t> parents({3, 6}, rows(good_parent, parent)), in_order({3, 6}, rows(good_order, order));
       const Result result = make(parents, in_order);
@@ -421,7 +422,7 @@ TEST(no_values_lead_astray) {
   for (int round = 0; round < 300; ++round) {
     // A tree with a few numbers overwritten.
     Forest one = forest(parents_of(Outline::forest, count, random), orders[round % 3], random);
-    for (uint32_t change = random() % 3; change-- > 0;)
+    for (auto change = random() % 3; change-- > 0;)
       (random() % 2 ? one.parent : one.order)[random() % count] = static_cast<int32_t>(random() % (count + 3)) - 2;
     bool right = true, unplanted = false, other = false;
     Numbers at(count, -1);
@@ -430,15 +431,16 @@ TEST(no_values_lead_astray) {
       right = v >= 0 && v < count && at[index(v)] < 0;
       if (!right) break;
       const int32_t p = one.parent[index(v)];
-      right = p >= -1 && p < count && (p < 0 || !unplanted) && (p != v || !other) && (p < 0 || p == v || at[index(p)] >= 0);
+      right = p >= -1 && p < count && (p < 0 || !unplanted) && (p != v || !other);
+      right = right && (p < 0 || p == v || at[index(p)] >= 0);
       unplanted |= p < 0;
       other |= p != v;
       at[index(v)] = i;
     }
     valid += right;
     run([&] {
-      const Twin<int32_t> parent({1, count}, [&](int64_t i) { return one.parent[static_cast<size_t>(i)]; });
-      const Twin<int32_t> order({1, count}, [&](int64_t i) { return one.order[static_cast<size_t>(i)]; });
+      const Twin<int32_t> parent({1, count}, [&](int64_t i) { return one.parent[index(i)]; });
+      const Twin<int32_t> order({1, count}, [&](int64_t i) { return one.order[index(i)]; });
       const Result result = make(parent, order);
       EQUAL(result.trees[0].summary.valid, right);
       EQUAL(result.failure.fault == 0, right);
@@ -449,80 +451,110 @@ TEST(no_values_lead_astray) {
 }
 
 TEST(the_order_in_which_threads_run_is_nothing_to_go_by) {
-  for (const TreeTeam t : {TreeTeam::block, TreeTeam::grid})
-    for (const Order order : {Order::breadth_first, Order::depth_first})
-      expect_clean("plan", [&] {
-        std::mt19937 random(6);
-        team = t;
-        strategy = ScanStrategy::paths;
-        // Blocks of the grid share a tree if it has more vertices than a block has threads.
-        const int32_t count = 33;
-        const std::vector<Forest> forests = {forest(parents_of(Outline::forest, count, random), order, random),
-                                             forest(parents_of(Outline::caterpillar, count, random), order, random)};
-        check_plans(forests, "any schedule");
-        const Forest wrong = {Numbers(count, 1), Numbers(count, 2)};
-        const Twin<int32_t> parent({1, count}, 1), repeated({1, count}, 2);
-        EQUAL(make(parent, repeated).trees[0].summary.valid, 0);
-      });
-}
-
-TEST(strategy_goes_by_depth) {
-  std::mt19937 random(7);
-  run([&] {
-    const auto one = [&](Outline outline) {
-      const Forest made = forest(parents_of(outline, 200, random), Order::breadth_first, random);
-      const Twin<int32_t> parent({1, 200}, [&](int64_t i) { return made.parent[static_cast<size_t>(i)]; });
-      const Twin<int32_t> order({1, 200}, [&](int64_t i) { return made.order[static_cast<size_t>(i)]; });
-      return make(parent, order).trees[0].summary;
-    };
-    EQUAL(one(Outline::chain).num_paths, 1);
-    EQUAL(one(Outline::star).num_paths, 200);
-    EQUAL(one(Outline::recursive).num_paths, 200);
-    EQUAL(one(Outline::caterpillar).num_layers, 2);
+  for (const Order order : {Order::breadth_first, Order::depth_first})
+    expect_clean("plans of small trees", [&] {
+      std::mt19937 random(6);
+      check_plans({forest(parents_of(Outline::forest, 33, random), order, random),
+                   forest(parents_of(Outline::caterpillar, 33, random), order, random)}, "any schedule");
+      const Twin<int32_t> ones({1, 33}, 1);
+      EQUAL(make(ones, ones).trees[0].summary.valid, 0);
+    });
+  team = TreeTeam::grid;
+  strategy = ScanStrategy::paths;
+  expect_clean("a plan by two blocks", [&] {
+    std::mt19937 random(7);
+    const Forest one = forest(parents_of(Outline::caterpillar, 400, random), Order::depth_first, random);
+    const Twin<int32_t> parent({1, 400}, [&](int64_t i) { return one.parent[index(i)]; });
+    const Twin<int32_t> in_order({1, 400}, [&](int64_t i) { return one.order[index(i)]; });
+    check_equal(make(parent, in_order).trees[0], plan(one, strategy), "two blocks");
   });
+  team = TreeTeam::automatic;
+  strategy = ScanStrategy::automatic;
 }
 
 namespace {
 
 struct Cost {
-  int64_t barriers, bytes;
+  int64_t barriers, bytes;  // of global memory, for each vertex
+  PlanSummary summary;
 };
 
-// What planning one tree of so many vertices takes.
-Cost cost(Outline outline, int32_t count, Order order) {
+// What planning one tree takes.
+Cost cost(Outline outline, int32_t count, Order order = Order::breadth_first) {
   std::mt19937 random(8);
+  PlanSummary summary{};
   const Report report = run([&] {
     const Forest made = forest(parents_of(outline, count, random), order, random);
-    const Twin<int32_t> parent({1, count}, [&](int64_t i) { return made.parent[static_cast<size_t>(i)]; });
-    const Twin<int32_t> in_order({1, count}, [&](int64_t i) { return made.order[static_cast<size_t>(i)]; });
-    EQUAL(make(parent, in_order).trees[0].summary.valid, 1);
+    const Twin<int32_t> parent({1, count}, [&](int64_t i) { return made.parent[index(i)]; });
+    const Twin<int32_t> in_order({1, count}, [&](int64_t i) { return made.order[index(i)]; });
+    summary = make(parent, in_order).trees[0].summary;
+    EQUAL(summary.valid, 1);
   });
   EQUAL(report.kernels.size(), size_t{1});
   const auto &counters = report.kernels.begin()->second;
   EQUAL(counters.launches, 1);
-  return {counters.most_barriers_of_a_block, (counters.loads.bytes + counters.stores.bytes) / count};
+  return {counters.most_barriers_of_a_block + counters.grid_barriers,
+          (counters.loads.bytes + counters.stores.bytes) / count, summary};
 }
 
 }  // namespace
 
-TEST(a_chain_takes_no_more_barriers_than_other_trees) {
+TEST(the_strategy_goes_by_depth) {
+  EQUAL(cost(Outline::chain, 200).summary.num_paths, 1);
+  EQUAL(cost(Outline::caterpillar, 200).summary.num_layers, 2);
+  EQUAL(cost(Outline::star, 200).summary.num_paths, 200);
+  EQUAL(cost(Outline::recursive, 200).summary.num_paths, 200);
+}
+
+TEST(heavy_paths_have_as_many_layers_as_the_logarithm) {
+  strategy = ScanStrategy::paths;
+  for (const Outline outline : outlines) CHECK(cost(outline, 255).summary.num_layers <= 8);
+  EQUAL(cost(Outline::binary, 255).summary.num_layers, 8);
+  EQUAL(cost(Outline::chain, 255).summary.num_layers, 1);
+  strategy = ScanStrategy::automatic;
+}
+
+// On a device without much shared memory blocks work in the device's.
+TEST(blocks_without_shared_memory) {
+  std::mt19937 random(9);
+  treescan::emulation::Device device;
+  device.shared_opt_in = 1024;
+  const Report report = treescan::emulation::run({}, [&] {
+    std::vector<Forest> forests;
+    for (int k = 0; k < 40; ++k)  // more than there are blocks
+      forests.push_back(forest(parents_of(outlines[k % 7], 19, random), orders[k % 3], random));
+    check_plans(forests, "forty trees");
+  }, device);
+  CHECK(report.findings.empty(), report.text());
+}
+
+// Any tree takes about as many barriers as any other, and of the device's memory a block touches little but results.
+TEST(what_planning_takes) {
   if (!treescan::emulation::sees_accesses()) return;
   const int32_t count = long_form() ? 65536 : 4096;
-  team = TreeTeam::block;
-  const Cost chain = cost(Outline::chain, count, Order::breadth_first);
-  for (const Outline outline : {Outline::recursive, Outline::star, Outline::caterpillar, Outline::forest}) {
-    const Cost other = cost(outline, count, Order::breadth_first);
-    CHECK(chain.barriers <= 4 * other.barriers && other.barriers <= 4 * chain.barriers, chain.barriers, " and ",
-          other.barriers);
-    std::cout << static_cast<int>(outline) << ": " << other.barriers << " barriers, " << other.bytes << " bytes a vertex\n";
+  for (const TreeTeam t : {TreeTeam::block, TreeTeam::grid}) {
+    team = t;
+    const int32_t vertices = t == TreeTeam::block ? count : count / 4;
+    const auto show = [&](const char *what, const Cost &taken) {
+      std::cout << (t == TreeTeam::block ? "block, " : "grid, ") << vertices << " vertices, " << what << ": "
+                << taken.barriers << " barriers, " << taken.bytes << " bytes a vertex" << std::endl;
+    };
+    const Cost chain = cost(Outline::chain, vertices);
+    show("chain", chain);
+    for (const auto &[outline, what] : {std::make_pair(Outline::recursive, "random tree"), {Outline::star, "star"},
+                                        {Outline::caterpillar, "caterpillar"}}) {
+      const Cost other = cost(outline, vertices);
+      show(what, other);
+      CHECK(chain.barriers <= 4 * other.barriers, what, ": ", chain.barriers, " and ", other.barriers);
+      CHECK(other.barriers <= 4 * chain.barriers, what, ": ", chain.barriers, " and ", other.barriers);
+    }
+    const Cost shuffled = cost(Outline::recursive, vertices, Order::depth_first);
+    show("random tree, depth first", shuffled);
+    if (t == TreeTeam::block && !long_form()) {
+      CHECK(chain.bytes <= 100, chain.bytes);
+      CHECK(shuffled.bytes <= 130, shuffled.bytes);
+    }
   }
-  std::cout << "chain: " << chain.barriers << " barriers, " << chain.bytes << " bytes a vertex\n";
-  const Cost df = cost(Outline::recursive, count, Order::depth_first);
-  std::cout << "depth first: " << df.barriers << " barriers, " << df.bytes << " bytes a vertex\n";
-  strategy = ScanStrategy::paths;
-  const Cost p = cost(Outline::recursive, count, Order::breadth_first);
-  std::cout << "recursive, paths: " << p.barriers << " barriers, " << p.bytes << " bytes a vertex\n";
-  strategy = ScanStrategy::automatic;
   team = TreeTeam::automatic;
 }
 
