@@ -82,7 +82,7 @@ struct Seat {
 // Copies of tiles, to and from rows of the stored type or the computed one.
 //
 // Rows are copied some at a time, their loads independent of each other.
-constexpr uint32_t rows_at_once = 4;
+constexpr uint32_t rows_at_once = 2;
 
 template <class From, class To, int N>
 __device__ __forceinline__ void copy_rows(const Seat &seat, const Rows<From, N> &from, const Rows<To, N> &to) {
