@@ -1,11 +1,12 @@
 // A block of threads takes a tile of one item's channels at a time, the tiles of selective_tiling.h. It copies what the
 // caller gave into rows of its own, one for each vertex, and works there: each thread walks along whole paths of one
-// channel, with a block of states in registers. What waits between the way up and the way down, and what the children on
+// channel, with a block of states in registers. What waits between the way up and the way down, and what children on
 // other paths need, lies in rows for each place and state.
 //
-// No result depends on the number of blocks or on how trees are cut into paths, and all are the CPU's to the bit. Sums over
-// vertices are made in the order of places, then items are added up by ascending index; sums over channels fold each tile
-// by halves and take tiles and strands as selective_tiling.h says.
+// No result depends on the number of blocks or on how trees are cut into paths, and all are the CPU's to the bit. Sums
+// over vertices are made in the order of places, which is the canonical one if the given order is, and then over items
+// by ascending index; sums over channels fold each tile by halves, and take tiles and strands as selective_tiling.h
+// says.
 #include "selective_scan.h"
 
 #include <type_traits>
@@ -88,10 +89,10 @@ struct View {
   }
 };
 
-// The rows of a tile in a block's memory, one for each vertex. With the last block of states results take the place of what
-// they are made of: y that of u; on the way back the gradients of u and delta those of u and of the step, and y that of its
-// gradient. Before, sums that go on with the next block have rows of their own, behind these; then come the states, rows
-// for each place.
+// The rows of a tile in a block's memory, one for each vertex. With the last block of states results take the place of
+// what they are made of: y that of u; on the way back the gradients of u and delta those of u and of the step, and y
+// that of its gradient. Before, sums that go on with the next block have rows of their own, behind these; then come the
+// states, rows for each place.
 enum Row { u_, step_, grad_y_ };
 constexpr int forward_rows = 2, forward_sums = 1, backward_rows = 3, backward_sums = 3;
 
@@ -125,7 +126,9 @@ struct Sums {
   T *parameters;  // (B, tiles, 3 N + 2, lanes): A, B, C, D and delta_bias, each vertex added up
   int64_t rows;   // 3 N + 2
 
-  __device__ __forceinline__ T *parameter(int64_t task, int64_t row) const { return parameters + (task * rows + row) * lanes<T>; }
+  __device__ __forceinline__ T *parameter(int64_t task, int64_t row) const {
+    return parameters + (task * rows + row) * lanes<T>;
+  }
 };
 
 // What a thread knows of its block's tile. S states at most are in registers.
@@ -139,10 +142,10 @@ struct Tile {
   int64_t task, item, number, group, first_channel, channels;  // the tile's number among all of an item
   int64_t vertices;
   int lane, walker;
-  T *memory;      // the block's
-  T *A, *B, *C;   // of the block of states, in shared memory: a row for each
-  T D;            // of the lane
-  int64_t first = 0;  // the block of states
+  T *memory;          // the block's
+  T *A, *B, *C;       // of the states in turn, in shared memory: a row for each
+  T D;                // of the lane
+  int64_t first = 0;  // the states in turn
   int states = 0;
 
   __device__ __forceinline__ Tile(const Inputs<T> &inputs, int64_t index, T *shared)
@@ -175,8 +178,8 @@ struct Tile {
     return memory[(in.vertex_rows * vertices + (which * vertices + place) * in.block + j) * lanes<T> + lane];
   }
 
-  // body(v, lane) for all of a tile, so that neighbouring threads meet neighbours in the caller's memory: channels, or eight
-  // vertices of each channel.
+  // body(v, lane) for all of a tile, so that neighbouring threads meet neighbours in the caller's memory: channels, or
+  // eight vertices of each channel.
   template <class Body>
   __device__ __forceinline__ void for_each_cell(const View &view, Body body) const {
     const int64_t by_channel = view.strides[1] < 0 ? -view.strides[1] : view.strides[1];
@@ -271,15 +274,15 @@ struct Tile {
     return g;
   }
 
-  // Walks up all paths, layers from the last to the first. Each of the `Passes` sums is own(pass, cell, j) plus what the
-  // children sent; visit(cell, sums) gets them. They lie in the rows of states afterwards, those of the paths' tops at
-  // least.
+  // Walks up all paths, layers from the last to the first. Each of the `Passes` sums is own(pass, cell, j) plus what
+  // the children sent; visit(cell, sums) gets them. They lie in the rows of states afterwards, those of the paths' tops
+  // at least.
   template <int Passes, bool backward, class Own, class Visit>
   __device__ __forceinline__ void sweep_up(bool keep_all, Own own, Visit visit) const {
     for (int32_t layer = plan.summary->num_layers - 1; layer >= 0; --layer) {
       for (int32_t path = plan.layer_start[layer] + walker; path < plan.layer_start[layer + 1]; path += walkers) {
         const int32_t top = plan.path_start[path];
-        int32_t below = -1;     // the place below, and what it sends
+        int32_t below = -1;  // the place below, and what it sends
         T sent[Passes][S] = {};
         for (int32_t i = plan.path_start[path + 1] - 1; i >= top; --i) {
           const int32_t place = plan.sequence[i];
@@ -416,8 +419,8 @@ __global__ void __launch_bounds__(threads, 2) scan_tiles(const Inputs<T> in, con
   }
 }
 
-// Rows of states on the way back: sums that wait for the way down, one pass or two, and what a vertex adds to the gradients
-// of A and, where they are the same for all vertices, of B and C.
+// Rows of states on the way back: sums that wait for the way down, one pass or two, and what a vertex adds to the
+// gradients of A and, where they are the same for all vertices, of B and C.
 template <int direction>
 constexpr int passes_back = direction == both_ ? 2 : 1;
 
@@ -566,7 +569,8 @@ __global__ void __launch_bounds__(threads, sizeof(T) == 8 ? 1 : 2)
 // B and C as they are computed with, the states of a vertex side by side.
 template <class T>
 __global__ void __launch_bounds__(threads) load_factors(const View B, const View C, T *B_by_vertex, T *C_by_vertex,
-                                                        int64_t count, int64_t groups, int64_t states, int64_t vertices) {
+                                                        int64_t count, int64_t groups, int64_t states,
+                                                        int64_t vertices) {
   for (int64_t i = int64_t{blockIdx.x} * threads + threadIdx.x; i < count; i += int64_t{gridDim.x} * threads) {
     const int64_t v = i % vertices, n = i / vertices % states, of = i / vertices / states;
     const int64_t to = (of * vertices + v) * states + n;
@@ -575,7 +579,7 @@ __global__ void __launch_bounds__(threads) load_factors(const View B, const View
   }
 }
 
-// Adds up what the tiles have left.
+// Adds up what the tiles have left: gradients that channels share, and then those that vertices share.
 template <class T>
 __global__ void __launch_bounds__(threads) add_tiles(const Inputs<T> in, const Sums<T> sums_of, const View grad_A,
                                                      const View grad_B, const View grad_C, const View grad_D,
@@ -643,7 +647,8 @@ void with_states(int64_t block, Body body) {
   body(std::integral_constant<int, most_states<T>>());
 }
 
-// What the host knows of a call.
+// What the host knows of a call. Besides B and C by vertex, and for gradients one such array for each tile, a block
+// that is resident takes 64 V bytes for each row: forward 3 rows with one state, backward 5 or 6.
 template <class T>
 class Call {
  public:
@@ -785,10 +790,10 @@ void scan_back_in(int32_t direction, const treescan_tensor &parent, const treesc
 }  // namespace
 
 void selective_scan(int32_t direction, const treescan_tensor &parent, const treescan_tensor &order,
-                    const treescan_selective_inputs &inputs, const treescan_tensor &y, const treescan_tensor *last_state,
-                    treescan_workspace *workspace, void *stream) {
-  (inputs.u->dtype == TREESCAN_FLOAT64 ? scan_in<double> : scan_in<float>)(direction, parent, order, inputs, y, last_state,
-                                                                          workspace, as_stream(stream));
+                    const treescan_selective_inputs &inputs, const treescan_tensor &y,
+                    const treescan_tensor *last_state, treescan_workspace *workspace, void *stream) {
+  (inputs.u->dtype == TREESCAN_FLOAT64 ? scan_in<double> : scan_in<float>)(
+      direction, parent, order, inputs, y, last_state, workspace, as_stream(stream));
 }
 
 void selective_scan_backward(int32_t direction, const treescan_tensor &parent, const treescan_tensor &order,

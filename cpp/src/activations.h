@@ -1,5 +1,5 @@
-// exp and what is made of it, out of operations that round alike everywhere: a library's own would differ by a bit from one
-// instruction set or device to another.
+// exp and what is made of it, out of operations that round alike everywhere: a library's own would differ by a bit from
+// one instruction set or device to another.
 #pragma once
 
 #include "formula.h"
@@ -8,14 +8,15 @@
 namespace treescan {
 namespace {
 
-// exp r = 1 + r + r^2 p(r) for |r| <= log(2)/2, and log1p t = 2 artanh s = 2 s (1 + s^2 q(s^2)) with s = t/(2+t) <= 1/3.
-// The coefficients of p: for float the least squares fit, for double the series.
+// exp r = 1 + r + r^2 p(r) for |r| <= log(2)/2, and log1p t = 2 artanh s = 2 s (1 + s^2 q(s^2)) with
+// s = t/(2+t) <= 1/3. The coefficients of p: for float the least squares fit, for double the series.
 template <class T>
 struct ActivationConstants;
 template <>
 struct ActivationConstants<float> {
   static constexpr int mantissa_bits = 23;
-  static constexpr float magic = 0x1.8p23f, magic_one = 0x1.8p23f + 127;  // added to small whole numbers, shows them as bits
+  // Added to small whole numbers, they show them as bits.
+  static constexpr float magic = 0x1.8p23f, magic_one = 0x1.8p23f + 127;
   static constexpr float lowest = -104, highest = 89;                // beyond them lie 0 and infinity
   static constexpr float log2_high = 0x1.62e4p-1f, log2_low = 0x1.7f7d1cp-20f;
   static constexpr int exp_terms = 5, log_terms = 8;

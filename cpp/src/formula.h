@@ -22,8 +22,8 @@
 #define TREESCAN_MEMBER inline
 #endif
 
-// Before a loop of few, constant steps. (nvcc compiles everything for the host, too, whose compiler knows no such pragma, and
-// itself not the host's.)
+// Before a loop of few, constant steps. (nvcc compiles everything for the host, too, whose compiler knows no such
+// pragma, and itself not the host's.)
 #if defined(__CUDA_ARCH__)
 #define TREESCAN_UNROLL _Pragma("unroll")
 #elif defined(__GNUC__) && !defined(__CUDACC__)

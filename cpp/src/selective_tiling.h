@@ -13,8 +13,8 @@ constexpr int64_t selective_row_bytes = 64;
 
 // Everything that follows from shapes alone.
 //
-// Channels of one group are cut into tiles, and the tiles into strands. Gradients of B and C, which all channels of a group
-// share, are added up tile by tile within a strand, and then strand by strand.
+// Channels of one group are cut into tiles, and the tiles into strands. Gradients of B and C, which all channels of a
+// group share, are added up tile by tile within a strand, and then strand by strand.
 struct SelectiveTiling {
   int64_t batch, channels, vertices, states, groups;
   int64_t lanes, group_channels, tiles, strands;  // tiles and strands of a group

@@ -25,11 +25,12 @@ std::vector<int32_t> random_trees(int64_t items, int32_t vertices) {
   for (int64_t item = 0; item < items; ++item) {
     std::vector<int32_t> label(static_cast<size_t>(vertices)), parent(static_cast<size_t>(vertices));
     for (int32_t v = 0; v < vertices; ++v) label[static_cast<size_t>(v)] = v;
-    for (size_t v = label.size(); v-- > 1;) std::swap(label[v], label[static_cast<size_t>(random(0, static_cast<double>(v) + 1))]);
+    for (size_t v = label.size(); v-- > 1;)
+      std::swap(label[v], label[static_cast<size_t>(random(0, static_cast<double>(v) + 1))]);
     // Long runs and some branches.
     for (int32_t v = 0; v < vertices; ++v) {
       const double back = random(0, 1) < 0.6 ? v - 1 : random(0, v);
-      parent[static_cast<size_t>(label[static_cast<size_t>(v)])] = label[static_cast<size_t>(v == 0 ? 0 : static_cast<int32_t>(back))];
+      parent[static_cast<size_t>(label[static_cast<size_t>(v)])] = label[v == 0 ? 0 : static_cast<size_t>(back)];
     }
     parents.insert(parents.end(), parent.begin(), parent.end());
   }
@@ -39,7 +40,10 @@ std::vector<int32_t> random_trees(int64_t items, int32_t vertices) {
 // Every third vertex starts a tree or is in none, the last one among them.
 std::vector<int32_t> forest(int32_t vertices) {
   std::vector<int32_t> parent;
-  for (int32_t v = 0; v < vertices; ++v) parent.push_back(v == vertices - 1 || v % 5 == 2 ? -1 : v % 6 == 0 ? v : v % 5 == 3 ? v - 2 : v - 1);
+  for (int32_t v = 0; v < vertices; ++v) {
+    const bool in_none = v == vertices - 1 || v % 5 == 2;
+    parent.push_back(in_none ? -1 : v % 6 == 0 ? v : v % 5 == 3 ? v - 2 : v - 1);
+  }
   return parent;
 }
 
@@ -86,24 +90,29 @@ template <class T, class Computed>
 class Case {
  public:
   // One tree for each item, or one for all.
-  Case(const std::vector<int32_t> &parents, int64_t trees, const Setting &setting, const std::vector<int32_t> &orders = {})
+  Case(const std::vector<int32_t> &parents, int64_t trees, const Setting &setting,
+       const std::vector<int32_t> &orders = {})
       : s(setting),
         vertices(static_cast<int64_t>(parents.size()) / std::max<int64_t>(1, trees)),
         parent({trees, vertices}, at(parents)),
         order({trees, vertices}, at(orders.empty() ? canonical_order(parents, trees) : orders)) {}
 
   void forward(int32_t direction, treescan_workspace *workspace = nullptr) const {
-    const treescan_selective_inputs cpu = inputs(&Case::cpu<T>, &Case::cpu<Computed>), cuda = inputs(&Case::cuda<T>, &Case::cuda<Computed>);
+    const treescan_selective_inputs given = cpu_inputs(), copied = cuda_inputs();
     const bool state = s.options & with_state;
-    SUCCEEDS(treescan_selective_scan(direction, parent.cpu(), order.cpu(), &cpu, y.cpu(), state ? last.cpu() : nullptr, nullptr, nullptr));
-    SUCCEEDS(treescan_selective_scan(direction, parent.cuda(), order.cuda(), &cuda, y.cuda(), state ? last.cuda() : nullptr, workspace, nullptr));
+    SUCCEEDS(treescan_selective_scan(direction, parent.cpu(), order.cpu(), &given, y.cpu(),
+                                     state ? last.cpu() : nullptr, nullptr, nullptr));
+    SUCCEEDS(treescan_selective_scan(direction, parent.cuda(), order.cuda(), &copied, y.cuda(),
+                                     state ? last.cuda() : nullptr, workspace, nullptr));
   }
   void backward(int32_t direction, treescan_workspace *workspace = nullptr) const {
-    const treescan_selective_inputs cpu = inputs(&Case::cpu<T>, &Case::cpu<Computed>), cuda = inputs(&Case::cuda<T>, &Case::cuda<Computed>);
-    const treescan_selective_gradients to_cpu = gradients(&Case::cpu<T>, &Case::cpu<Computed>), to_cuda = gradients(&Case::cuda<T>, &Case::cuda<Computed>);
+    const treescan_selective_inputs given = cpu_inputs(), copied = cuda_inputs();
+    const treescan_selective_gradients expected = cpu_gradients(), got = cuda_gradients();
     const bool state = s.options & with_state;
-    SUCCEEDS(treescan_selective_scan_backward(direction, parent.cpu(), order.cpu(), &cpu, grad_y.cpu(), state ? grad_last.cpu() : nullptr, &to_cpu, nullptr, nullptr));
-    SUCCEEDS(treescan_selective_scan_backward(direction, parent.cuda(), order.cuda(), &cuda, grad_y.cuda(), state ? grad_last.cuda() : nullptr, &to_cuda, workspace, nullptr));
+    SUCCEEDS(treescan_selective_scan_backward(direction, parent.cpu(), order.cpu(), &given, grad_y.cpu(),
+                                              state ? grad_last.cpu() : nullptr, &expected, nullptr, nullptr));
+    SUCCEEDS(treescan_selective_scan_backward(direction, parent.cuda(), order.cuda(), &copied, grad_y.cuda(),
+                                              state ? grad_last.cuda() : nullptr, &got, workspace, nullptr));
   }
 
   void check_forward(const std::string &what) const {
@@ -132,6 +141,8 @@ class Case {
     }
   }
 
+  treescan_selective_inputs cpu_inputs() const { return inputs(&Case::cpu<T>, &Case::cpu<Computed>); }
+  treescan_selective_gradients cpu_gradients() const { return gradients(&Case::cpu<T>, &Case::cpu<Computed>); }
   treescan_selective_inputs cuda_inputs() const { return inputs(&Case::cuda<T>, &Case::cuda<Computed>); }
   treescan_selective_gradients cuda_gradients() const { return gradients(&Case::cuda<T>, &Case::cuda<Computed>); }
 
@@ -154,9 +165,11 @@ class Case {
   }
   template <class Signal, class Parameter>
   treescan_selective_gradients gradients(Signal of_signal, Parameter parameter) const {
-    return {of_signal(grad_u), of_signal(grad_delta), parameter(grad_A), B_is_fixed() ? parameter(grad_B_fixed) : of_signal(grad_B),
-            C_is_fixed() ? parameter(grad_C_fixed) : of_signal(grad_C), s.options & with_D ? parameter(grad_D) : nullptr,
-            s.options & with_z ? of_signal(grad_z) : nullptr, s.options & with_bias ? parameter(grad_bias) : nullptr};
+    return {of_signal(grad_u), of_signal(grad_delta), parameter(grad_A),
+            B_is_fixed() ? parameter(grad_B_fixed) : of_signal(grad_B),
+            C_is_fixed() ? parameter(grad_C_fixed) : of_signal(grad_C),
+            s.options & with_D ? parameter(grad_D) : nullptr, s.options & with_z ? of_signal(grad_z) : nullptr,
+            s.options & with_bias ? parameter(grad_bias) : nullptr};
   }
   bool B_is_fixed() const { return s.factors == fixed_B || s.factors == both_fixed; }
   bool C_is_fixed() const { return s.factors == fixed_C || s.factors == both_fixed; }
@@ -192,17 +205,21 @@ class Case {
   Random random_{1};
 
  public:
-  Twin<T> u{signal(), random<T>(-1, 1), strides()}, delta{signal(), random<T>(-1, 2), strides()}, z{signal(), random<T>(-2, 2)},
-      grad_y{signal(), random<T>(-1, 1), strides()}, B{factor(), random<T>(-1, 1), factor_strides()}, C{factor(), random<T>(-1, 1)};
-  Twin<Computed> A{fixed(), random<Computed>(-1, 0), fixed_strides()}, B_fixed{fixed(), random<Computed>(-1, 1)}, C_fixed{fixed(), random<Computed>(-1, 1), fixed_strides()},
-      D{{s.channels}, random<Computed>(-1, 1), {2}}, bias{{s.channels}, random<Computed>(-1, 1)},
+  Twin<T> u{signal(), random<T>(-1, 1), strides()}, delta{signal(), random<T>(-1, 2), strides()},
+      z{signal(), random<T>(-2, 2)}, grad_y{signal(), random<T>(-1, 1), strides()},
+      B{factor(), random<T>(-1, 1), factor_strides()}, C{factor(), random<T>(-1, 1)};
+  Twin<Computed> A{fixed(), random<Computed>(-1, 0), fixed_strides()}, B_fixed{fixed(), random<Computed>(-1, 1)},
+      C_fixed{fixed(), random<Computed>(-1, 1), fixed_strides()}, D{{s.channels}, random<Computed>(-1, 1), {2}},
+      bias{{s.channels}, random<Computed>(-1, 1)},
       grad_last{{s.batch, s.channels, s.states}, random<Computed>(-1, 1)};
   // What nobody writes keeps its value.
-  Twin<T> y{signal(), testing::number<T>(5), other_strides()}, grad_u{signal(), testing::number<T>(5), other_strides()}, grad_delta{signal(), testing::number<T>(5)},
-      grad_z{signal(), testing::number<T>(5), strides()}, grad_B{factor(), testing::number<T>(5), factor_strides()}, grad_C{factor(), testing::number<T>(5)};
+  const T five = testing::number<T>(5);
+  Twin<T> y{signal(), five, other_strides()}, grad_u{signal(), five, other_strides()}, grad_delta{signal(), five},
+      grad_z{signal(), five, strides()}, grad_B{factor(), five, factor_strides()}, grad_C{factor(), five};
   Twin<Computed> last{{s.batch, s.channels, s.states}, Computed(5), {s.channels * s.states, 1, s.channels}},
       grad_A{fixed(), Computed(5), fixed_strides()}, grad_B_fixed{fixed(), Computed(5), fixed_strides()},
-      grad_C_fixed{fixed(), Computed(5)}, grad_D{{s.channels}, Computed(5), {3}}, grad_bias{{s.channels}, Computed(5)};
+      grad_C_fixed{fixed(), Computed(5)}, grad_D{{s.channels}, Computed(5), {3}},
+      grad_bias{{s.channels}, Computed(5)};
 };
 
 // Runs on a small device without a finding, level by level and by paths.
@@ -218,7 +235,9 @@ void on_device(const std::function<void(const std::string &)> &body, const trees
 
 template <class T, class Computed>
 void check(const char *what, const std::vector<int32_t> &parents, int64_t trees, const Setting &setting) {
-  on_device([&](const std::string &strategy) { Case<T, Computed>(parents, trees, setting).check(what + (", " + strategy)); });
+  on_device([&](const std::string &strategy) {
+    Case<T, Computed>(parents, trees, setting).check(what + (", " + strategy));
+  });
 }
 
 std::vector<int32_t> tree_and_forest(int32_t vertices) {
@@ -304,7 +323,9 @@ TEST(a_device_with_one_block) {
   setting.channels = 37;
   setting.batch = 3;
   setting.options = all & ~with_z;
-  on_device([&](const std::string &strategy) { Case<float, float>(forest(9), 1, setting).check("one block, " + strategy); }, device);
+  on_device(
+      [&](const std::string &strategy) { Case<float, float>(forest(9), 1, setting).check("one block, " + strategy); },
+      device);
 }
 
 // Every schedule, a tile and a half, and fewer blocks than tiles.
@@ -347,7 +368,8 @@ TEST(orders_that_are_not_canonical) {
       CHECK(c.grad_u.same() && c.grad_delta.same() && c.grad_z.same() && c.grad_B.same() && c.grad_C.same(), strategy);
       for (const Twin<double> *const sums : {&c.grad_A, &c.grad_D, &c.grad_bias}) {
         const std::vector<double> got = sums->on_device();
-        for (size_t i = 0; i < got.size(); ++i) CHECK(std::fabs(got[i] - (*sums)[static_cast<int64_t>(i)]) <= 1e-13, strategy);
+        for (size_t i = 0; i < got.size(); ++i)
+          CHECK(std::fabs(got[i] - (*sums)[static_cast<int64_t>(i)]) <= 1e-13, strategy);
       }
     }
   });
@@ -368,11 +390,14 @@ TEST(arrays_that_are_no_forest) {
       for (size_t i = 0; i < values.size(); ++i)
         CHECK(std::isnan(values[i]) == (everywhere || i >= values.size() / 2), strategy, ": ", name, " at ", i);
     };
-    SUCCEEDS(treescan_selective_scan(TREESCAN_BOTH, c.parent.cuda(), c.order.cuda(), &inputs, c.y.cuda(), c.last.cuda(), nullptr, nullptr));
-    FAILS(synchronize(), TREESCAN_INVALID_ARGUMENT, "parent: expected vertices in [0, 6) or -1, got 6 at vertex 2 of item 1");
+    SUCCEEDS(treescan_selective_scan(TREESCAN_BOTH, c.parent.cuda(), c.order.cuda(), &inputs, c.y.cuda(), c.last.cuda(),
+                                     nullptr, nullptr));
+    FAILS(synchronize(), TREESCAN_INVALID_ARGUMENT,
+          "parent: expected vertices in [0, 6) or -1, got 6 at vertex 2 of item 1");
     check_nan(c.y, false, "y");
     check_nan(c.last, false, "last_state");
-    SUCCEEDS(treescan_selective_scan_backward(TREESCAN_BOTH, c.parent.cuda(), c.order.cuda(), &inputs, c.grad_y.cuda(), nullptr, &gradients, nullptr, nullptr));
+    SUCCEEDS(treescan_selective_scan_backward(TREESCAN_BOTH, c.parent.cuda(), c.order.cuda(), &inputs, c.grad_y.cuda(),
+                                              nullptr, &gradients, nullptr, nullptr));
     FAILS(synchronize(), TREESCAN_INVALID_ARGUMENT, "got 6 at vertex 2 of item 1");
     check_nan(c.grad_u, false, "gradient of u");
     check_nan(c.grad_delta, false, "gradient of delta");
@@ -403,7 +428,8 @@ TEST(scratch_memory) {
     const treescan_selective_inputs inputs = c.cuda_inputs();
     const DeviceArray<char> small(size_t{64});
     treescan_workspace workspace{small, 64};
-    FAILS(treescan_selective_scan(TREESCAN_UP, c.parent.cuda(), c.order.cuda(), &inputs, c.y.cuda(), nullptr, &workspace, nullptr),
+    FAILS(treescan_selective_scan(TREESCAN_UP, c.parent.cuda(), c.order.cuda(), &inputs, c.y.cuda(), nullptr,
+                                  &workspace, nullptr),
           TREESCAN_INVALID_ARGUMENT, "workspace: expected at least");
   });
 }
