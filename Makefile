@@ -89,8 +89,8 @@ build/cuda-emulation/%/ready: $(VENV)/tools $(wildcard $(EMULATION)/*.* cuda/* c
 # The CUDA backend by nvcc, and the tests of the C interface with it. Without a GPU that is as far as it goes.
 cuda: $(VENV)/tools
 	@mkdir -p build
-	@PATH="$(abspath $(BIN)):$$PATH" cmake -S . -B build/cuda -G Ninja -DTREESCAN_CUDA=ON -DTREESCAN_BUILD_TESTS=ON > build/cuda.log \
-	    || (cat build/cuda.log; exit 1)
+	@PATH="$(abspath $(BIN)):$$PATH" cmake -S . -B build/cuda -G Ninja -DTREESCAN_CUDA=ON -DTREESCAN_BUILD_TESTS=ON \
+	    > build/cuda.log || (cat build/cuda.log; exit 1)
 	@PATH="$(abspath $(BIN)):$$PATH" cmake --build build/cuda
 	@echo "build/cuda: the library with the CUDA backend and its tests are compiled and linked; nothing was run"
 
@@ -102,6 +102,7 @@ gpu-test gpu-bench:
 
 # All tests on the GPU too, then those of the C interface under compute-sanitizer, which CUDA's toolkit has.
 on-gpu-test: build cuda
+	@$(BIN)/python -c 'import sys; from bench import gpu; sys.exit(gpu.missing())'
 	$(BIN)/python -m pytest
 	@for tool in memcheck racecheck synccheck; do for test in build/cuda/on_device/test_*; do \
 	    echo "compute-sanitizer --tool $$tool $$test"; \

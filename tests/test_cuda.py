@@ -3,6 +3,12 @@
 The other tests run on a GPU too where there is one (`device` in conftest.py). Those here that need one are skipped elsewhere.
 """
 
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 import torch
 from conftest import DEVICES
@@ -218,6 +224,74 @@ def test_a_gpu_is_refused_where_there_is_no_backend_or_no_gpu():
     for device in (None, 0, "cuda", "cuda:1", torch.device("cuda", 0)):
         with pytest.raises(ValueError, match=message):
             treescan.synchronize(device)
+
+
+LIBRARY = r"""
+#include <stdio.h>
+#include "treescan/treescan.h"
+
+/* Stands before the library's: asks for 1,000 bytes, then says what it got. */
+treescan_status treescan_scan(int32_t direction, const treescan_tensor *parent, const treescan_tensor *order,
+                              const treescan_tensor *x, const treescan_tensor *weights, const treescan_tensor *y,
+                              treescan_workspace *workspace, void *stream) {
+  (void)direction, (void)parent, (void)order, (void)weights, (void)y;
+  if (!workspace->data) {
+    workspace->size = 1000;
+  } else {
+    printf("scan %d:%d %lld %lld %lld\n", x->device, x->device_index, (long long)workspace->data,
+           (long long)workspace->size, (long long)stream);
+    fflush(stdout);
+  }
+  return TREESCAN_OK;
+}
+
+treescan_status treescan_synchronize(int32_t device, int32_t device_index, void *stream) {
+  printf("synchronize %d:%d %lld\n", device, device_index, (long long)stream);
+  fflush(stdout);
+  return TREESCAN_OK;
+}
+"""
+
+PROGRAM = """
+import types
+import torch
+import treescan
+from test_cuda import Claims
+
+tree = treescan.Tree.from_parents(torch.tensor([[0, 0, 1, 1]]))
+x, parent, order = (tensor.as_subclass(Claims) for tensor in (torch.rand(1, 2, 4), *tree[:2]))
+new = torch.empty
+
+def empty(*sizes, device=None, **options):
+    memory = new(*sizes, **options)
+    print("empty", device, *sizes, options["dtype"], memory.data_ptr())
+    return memory
+
+torch.empty = empty
+torch.cuda.is_available = lambda: True
+torch.cuda.current_stream = lambda device: types.SimpleNamespace(
+    cuda_stream=2**46 + 5, device_index=getattr(device, "index", device))
+with torch._C._AutoDispatchBelowAutograd():
+    torch.ops.treescan.scan(x, x, parent, order, "up")
+treescan.synchronize("cuda:3")
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux" or shutil.which("cc") is None, reason="takes LD_PRELOAD and a C compiler")
+def test_calls_get_torchs_stream_and_memory(tmp_path):
+    """What the library is called with, seen by one that stands before it; the GPU and its stream are made up."""
+    (tmp_path / "library.c").write_text(LIBRARY)
+    (tmp_path / "program.py").write_text(PROGRAM)
+    subprocess.run(["cc", "-shared", "-fPIC", f"-I{treescan.get_include_dir()}", "library.c", "-o", "library.so"],
+                   cwd=tmp_path, check=True)
+    done = subprocess.run([sys.executable, "program.py"], cwd=tmp_path, stdout=subprocess.PIPE, text=True, check=True,
+                          env={**os.environ, "LD_PRELOAD": str(tmp_path / "library.so"),
+                               "PYTHONPATH": str(Path(__file__).parent)})
+    allocated, scanned, waited = done.stdout.splitlines()
+    address = allocated.split()[-1]
+    assert allocated == f"empty cuda:0 1000 torch.uint8 {address}"
+    assert scanned == f"scan 2:0 {address} 1000 {2**46 + 5}"
+    assert waited == f"synchronize 2:3 {2**46 + 5}"
 
 
 def test_synchronize_on_the_cpu_and_elsewhere():

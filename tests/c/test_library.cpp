@@ -110,7 +110,7 @@ TEST(instruction_sets) {
 TEST(devices) {
   SUCCEEDS(treescan_synchronize(TREESCAN_CPU, 0, nullptr));
   for (const int32_t device : {0, 3, -1, INT32_MAX})
-    FAILS(treescan_synchronize(device, 0, nullptr), TREESCAN_UNSUPPORTED_DEVICE, "device: expected device TREESCAN_CPU (1) or");
+    FAILS(treescan_synchronize(device, 0, nullptr), TREESCAN_UNSUPPORTED_DEVICE, "device: expected device TREESCAN_CPU");
   FAILS(treescan_set_cuda_trees(nullptr), TREESCAN_INVALID_ARGUMENT, "team");
   FAILS(treescan_set_cuda_scans(nullptr), TREESCAN_INVALID_ARGUMENT, "strategy");
   if (testing::has_cuda()) {
