@@ -3,6 +3,8 @@
 // Tensors come as plain Python objects and are read through their attributes, so no torch header is compiled and one
 // build serves every torch version. Outputs are allocated by the caller. Everything about values is checked by the
 // library; here only what a view cannot express is: a dtype, a device or a rank that it has no code for.
+//
+// On a CUDA device a call runs on torch's current stream there, in scratch memory of torch's allocator.
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
@@ -185,6 +187,7 @@ class View {
   }
 
   const treescan_tensor *get() const { return present_ ? &view_ : nullptr; }
+  bool on_cuda() const { return view_.device == TREESCAN_CUDA; }
   operator const treescan_tensor *() const { return get(); }
 
  private:
@@ -251,21 +254,61 @@ class TreeOutput {
   treescan_tree_output output_{};
 };
 
+// ---- CUDA ----
+
+// Functions of _native.py's: the current stream of a device, and new memory there. Never freed, as the names.
+PyObject *stream_of = nullptr;
+PyObject *allocate_on = nullptr;
+
+void lend_torch_cuda(const py::object &stream, const py::object &allocate) {
+  stream_of = py::object(stream).release().ptr();
+  allocate_on = py::object(allocate).release().ptr();
+}
+
+// function(workspace, stream) on the device of `tensor`. The scratch memory may go when the call returns: torch gives it to
+// nobody but later work of the same stream.
+template <class Function>
+void call_on_device_of(const View &tensor, Function &&function) {
+  if (!tensor.on_cuda()) return call([&] { return function(nullptr, nullptr); });
+  treescan_workspace workspace{};
+  call([&] { return function(&workspace, nullptr); });
+  const py::int_ device(tensor.get()->device_index);
+  const py::object memory = py::handle(allocate_on)(std::max<int64_t>(workspace.size, 64), device);
+  workspace.data = PyLong_AsVoidPtr(method(memory, names().data_ptr).ptr());
+  void *const stream = PyLong_AsVoidPtr(py::handle(stream_of)(device).ptr());
+  if (PyErr_Occurred()) throw py::error_already_set();
+  call([&] { return function(&workspace, stream); });
+}
+
+void synchronize(int32_t device_index, uintptr_t stream) {
+  call([&] { return treescan_synchronize(TREESCAN_CUDA, device_index, reinterpret_cast<void *>(stream)); });
+}
+
+void set_cuda_trees(const std::string &team) {
+  call([&] { return treescan_set_cuda_trees(team.c_str()); });
+}
+
+void set_cuda_scans(const std::string &strategy) {
+  call([&] { return treescan_set_cuda_scans(strategy.c_str()); });
+}
+
 // ---- The library's functions ----
 
 void scan(int32_t direction, py::handle parent, py::handle order, py::handle x, py::handle weights, py::handle y) {
   const View parents("parent", parent), orders("order", order), inputs("x", x), factors("weights", weights),
       outputs("y", y);
-  call([&] { return treescan_scan(direction, parents, orders, inputs, factors, outputs, nullptr, nullptr); });
+  call_on_device_of(inputs, [&](auto... where) {
+    return treescan_scan(direction, parents, orders, inputs, factors, outputs, where...);
+  });
 }
 
 void scan_backward(int32_t direction, py::handle parent, py::handle order, py::handle x, py::handle weights,
                    py::handle grad, py::handle grad_x, py::handle grad_weights) {
   const View parents("parent", parent), orders("order", order), inputs("x", x), factors("weights", weights),
       grads("grad", grad), input_grads("grad_x", grad_x), factor_grads("grad_weights", grad_weights);
-  call([&] {
+  call_on_device_of(inputs, [&](auto... where) {
     return treescan_scan_backward(direction, parents, orders, inputs, factors, grads, input_grads, factor_grads,
-                                  nullptr, nullptr);
+                                  where...);
   });
 }
 
@@ -293,8 +336,8 @@ void selective_scan(int32_t direction, py::handle parent, py::handle order, cons
                     bool delta_softplus, py::handle y, py::handle last_state) {
   const View parents("parent", parent), orders("order", order), outputs("y", y), states("last_state", last_state);
   const SelectiveViews views(inputs, delta_softplus);
-  call([&] {
-    return treescan_selective_scan(direction, parents, orders, views.inputs(), outputs, states, nullptr, nullptr);
+  call_on_device_of(outputs, [&](auto... where) {
+    return treescan_selective_scan(direction, parents, orders, views.inputs(), outputs, states, where...);
   });
 }
 
@@ -304,9 +347,9 @@ void selective_scan_backward(int32_t direction, py::handle parent, py::handle or
   const View parents("parent", parent), orders("order", order), grads("grad_y", grad_y),
       state_grads("grad_last_state", grad_last_state);
   const SelectiveViews views(inputs, delta_softplus), outputs(gradients, false);
-  call([&] {
+  call_on_device_of(grads, [&](auto... where) {
     return treescan_selective_scan_backward(direction, parents, orders, views.inputs(), grads, state_grads,
-                                            outputs.gradients(), nullptr, nullptr);
+                                            outputs.gradients(), where...);
   });
 }
 
@@ -314,7 +357,9 @@ void edge_weights(int32_t kind, const Sizes &sizes, const Contexts &context_leng
                   py::handle features, int32_t metric, bool exponential, py::handle cost) {
   const GraphView graph(kind, sizes, context_length, edges);
   const View inputs("features", features), outputs("cost", cost);
-  call([&] { return treescan_edge_weights(graph, inputs, metric, exponential, outputs, nullptr, nullptr); });
+  call_on_device_of(inputs, [&](auto... where) {
+    return treescan_edge_weights(graph, inputs, metric, exponential, outputs, where...);
+  });
 }
 
 void minimum_spanning_tree(int32_t kind, const Sizes &sizes, const Contexts &context_length, py::handle edges,
@@ -323,7 +368,9 @@ void minimum_spanning_tree(int32_t kind, const Sizes &sizes, const Contexts &con
   const GraphView graph(kind, sizes, context_length, edges);
   const View costs("cost", cost), roots("root", root), labels("segments", segments);
   const TreeOutput tree(parent, order, depth, edge);
-  call([&] { return treescan_minimum_spanning_tree(graph, costs, maximum, roots, labels, tree, nullptr, nullptr); });
+  call_on_device_of(costs, [&](auto... where) {
+    return treescan_minimum_spanning_tree(graph, costs, maximum, roots, labels, tree, where...);
+  });
 }
 
 void random_spanning_tree(int32_t kind, const Sizes &sizes, const Contexts &context_length, py::handle edges,
@@ -332,7 +379,9 @@ void random_spanning_tree(int32_t kind, const Sizes &sizes, const Contexts &cont
   const GraphView graph(kind, sizes, context_length, edges);
   const View costs("cost", cost), roots("root", root);
   const TreeOutput tree(parent, order, depth, edge);
-  call([&] { return treescan_random_spanning_tree(graph, costs, seed, roots, tree, nullptr, nullptr); });
+  call_on_device_of(costs, [&](auto... where) {
+    return treescan_random_spanning_tree(graph, costs, seed, roots, tree, where...);
+  });
 }
 
 void tree_from_edges(py::handle edges, py::handle root, bool by_edge, py::handle parent, py::handle order,
@@ -340,20 +389,22 @@ void tree_from_edges(py::handle edges, py::handle root, bool by_edge, py::handle
   const View pairs("edges", edges), roots("root", root);
   const TreeOutput tree(parent, order, depth, edge);
   const int32_t sibling_order = by_edge ? TREESCAN_BY_EDGE : TREESCAN_BY_VERTEX;
-  call([&] { return treescan_tree_from_edges(pairs, roots, sibling_order, tree, nullptr, nullptr); });
+  call_on_device_of(pairs, [&](auto... where) {
+    return treescan_tree_from_edges(pairs, roots, sibling_order, tree, where...);
+  });
 }
 
 void tree_from_parents(py::handle parent, py::handle root, py::handle parent_out, py::handle order,
                        py::handle depth) {
   const View parents("parent", parent), roots("root", root);
   const TreeOutput tree(parent_out, order, depth, py::none());
-  call([&] { return treescan_tree_from_parents(parents, roots, tree, nullptr, nullptr); });
+  call_on_device_of(parents, [&](auto... where) { return treescan_tree_from_parents(parents, roots, tree, where...); });
 }
 
 void forest_from_parents(py::handle parent, py::handle parent_out, py::handle order, py::handle depth) {
   const View parents("parent", parent);
   const TreeOutput tree(parent_out, order, depth, py::none());
-  call([&] { return treescan_forest_from_parents(parents, tree, nullptr, nullptr); });
+  call_on_device_of(parents, [&](auto... where) { return treescan_forest_from_parents(parents, tree, where...); });
 }
 
 void set_instruction_set(const std::string &name) {
@@ -379,6 +430,10 @@ PYBIND11_MODULE(_C, module) {
   module.def("get_num_threads", &get_num_threads);
   module.def("set_num_threads", &set_num_threads);
   module.def("lend_torch_pool", &lend_torch_pool);
+  module.def("lend_torch_cuda", &lend_torch_cuda);
+  module.def("synchronize", &synchronize);
+  module.def("set_cuda_trees", &set_cuda_trees);
+  module.def("set_cuda_scans", &set_cuda_scans);
   module.def("set_dtypes", [](const py::object &torch) {
     const std::pair<const char *, int32_t> codes[] = {
         {"float32", TREESCAN_FLOAT32},   {"float64", TREESCAN_FLOAT64}, {"float16", TREESCAN_FLOAT16},

@@ -1,8 +1,10 @@
-"""The one module that loads the compiled `_C`: checks that it fits this package and gives it torch's threads."""
+"""The one module that loads the compiled `_C`: checks that it fits this package and gives it torch's threads, streams and
+device memory."""
 
 from __future__ import annotations
 
 import ctypes
+import re
 from pathlib import Path
 
 import torch
@@ -34,6 +36,8 @@ def _lend_torch_pool() -> None:
 
 _C.set_dtypes(torch)
 _lend_torch_pool()
+_C.lend_torch_cuda(lambda index: torch.cuda.current_stream(index).cuda_stream,
+                   lambda size, index: torch.empty(size, dtype=torch.uint8, device=torch.device("cuda", index)))
 
 
 def set_num_threads(num_threads: int | None) -> None:
@@ -60,15 +64,62 @@ def get_num_threads() -> int:
     return _C.get_num_threads()
 
 
+def synchronize(device: torch.device | str | int | None = None) -> None:
+    """Waits for a CUDA device's current stream, and raises what treescan's calls there found wrong with values.
+
+    Calls on a GPU return before their work is done. What is wrong with shapes, dtypes and options they raise at once; an
+    index out of range, a graph in parts or parents that are no tree are found on the device. The next call there then
+    raises, or this one does.
+
+    Arguments:
+        device: a CUDA device or its number; None for the current one. On the CPU there is nothing to wait for.
+
+    Raises ValueError for such values, or where there is no such device or the build has no CUDA backend. Not to be called
+    while a CUDA graph is captured.
+
+    >>> synchronize("cpu")
+    """
+    device = torch.device(f"cuda:{device}" if isinstance(device, int) else device or "cuda")
+    if device.type == "cpu":
+        return
+    if device.type != "cuda":
+        raise ValueError(f"device must be the CPU or a CUDA device, got {device}")
+    if not torch.cuda.is_available():
+        return _C.synchronize(device.index or 0, 0)  # which says what is missing
+    stream = torch.cuda.current_stream(device)
+    _C.synchronize(stream.device_index, stream.cuda_stream)
+
+
+def set_cuda_strategy(*, trees: str | None = None, scans: str | None = None) -> None:
+    """Sets how trees are built and scans are made on CUDA devices, for all calls from now on. Results don't depend on it.
+
+    Arguments:
+        trees: "block", one block of threads for each tree; "grid", all of them for one tree after the other; "auto" by size.
+        scans: "levels", one depth after the other; "paths", heavy paths in parallel; "auto" by depth.
+
+    What is None stays as it is. Raises ValueError for another name or in a build without the CUDA backend.
+
+    >>> if "cuda" in build_info()["backends"]:
+    ...     set_cuda_strategy(trees="auto", scans="auto")
+    """
+    if trees is not None:
+        _C.set_cuda_trees(trees)
+    if scans is not None:
+        _C.set_cuda_scans(scans)
+
+
 def build_info() -> dict[str, str]:
-    """What this build is: versions, backends and instruction sets.
+    """What this build is: versions, backends and instruction sets. Backends are "cpu" or, with the GPUs it was compiled
+    for, "cpu, cuda (75 80 86 89 90 100 120)".
 
     >>> sorted(build_info())
-    ['instruction_set', 'library', 'native_module', 'torch', 'version']
+    ['backends', 'instruction_set', 'library', 'native_module', 'torch', 'version']
     """
+    library = _C.build_info()
     return {
         "version": __version__,
-        "library": _C.build_info(),
+        "library": library,
+        "backends": re.search("backends: ([^;]+)", library)[1],
         "instruction_set": _C.get_instruction_set(),
         "native_module": _C.__file__,
         "torch": torch.__version__,

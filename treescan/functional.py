@@ -24,8 +24,8 @@ def _check_floats(name: str, tensor: Tensor) -> None:
         raise TypeError(f"{name} must be a tensor, got {type(tensor).__name__}")
     if tensor.dtype not in _FLOATS:
         raise TypeError(f"{name} must be float32, float64, float16 or bfloat16, got {tensor.dtype}")
-    if not tensor.is_cpu and not tensor.is_meta:
-        raise ValueError(f"{name} must be on the CPU, got {tensor.device}: this build has no kernel for other devices")
+    if not (tensor.is_cpu or tensor.is_cuda or tensor.is_meta):
+        raise ValueError(f"{name} must be on the CPU or a CUDA device, got {tensor.device}")
 
 
 def _graph_for(graph: str | Graph, name: str, tensor: Tensor, window: int, context_length) -> Graph:

@@ -60,9 +60,13 @@ class Graph:
         Grid: all (r,c)-(r+1,c) row by row, then all (r,c)-(r,c+1) row by row; 8-connected grids then list all
         (r,c)-(r+1,c+1) and all (r,c)-(r+1,c-1), row by row. Tokens: by lower vertex, then by higher one.
         """
+        return self.edge_index_on("cpu")
+
+    def edge_index_on(self, device: torch.device | str) -> Tensor:
+        """`edge_index`, made on that device; a list that the graph was given stays where it is."""
         if self.kind == "edges":
             return self.edges.to(torch.int32)
-        vertex = torch.arange(self.num_vertices, dtype=torch.int32)
+        vertex = torch.arange(self.num_vertices, dtype=torch.int32, device=device)
         if self.kind == "grid":
             vertex = vertex.view(self.height, self.width)
             pairs = [(vertex[:-1], vertex[1:]), (vertex[:, :-1], vertex[:, 1:])]
@@ -71,7 +75,7 @@ class Graph:
             return torch.cat([torch.stack((low.flatten(), high.flatten()), -1) for low, high in pairs])
         if self.kind == "chain":
             return torch.stack((vertex[:-1], vertex[1:]), -1)
-        step = torch.arange(1, max(min(self.window, self.length - 1), 1) + 1, dtype=torch.int32)
+        step = torch.arange(1, max(min(self.window, self.length - 1), 1) + 1, dtype=torch.int32, device=device)
         low, high = torch.broadcast_tensors(vertex[:, None], vertex[:, None] + step)
         linked = (high < self.length) & ((step == 1) | (low >= self.length - self._longest_context))
         return torch.stack((low[linked], high[linked]), -1)
@@ -149,7 +153,8 @@ def token_graph(length: int, window: int = 3, context_length: int | Sequence[int
         window: at least 1; 1 makes a chain.
         context_length: an int for all batch items, or B of them (sequence or (B,) integer tensor), each in
             [0, length]; None for all of it. Edges are numbered as for the longest context; those that an item lacks
-            cost +inf and take part in nothing. A tensor is read at once: inside `torch.compile` give ints.
+            cost +inf and take part in nothing. A tensor is read at once: inside `torch.compile`, and where nothing should
+            wait for a GPU, give ints.
 
     Raises ValueError for a size out of range and TypeError for one that isn't an integer. O(1) in time and memory.
 
@@ -190,7 +195,8 @@ def edge_graph(edge_index: Tensor, num_vertices: int) -> Graph:
 
     Arguments:
         edge_index: (E, 2), or (B, E, 2) for one list per batch item; int32 or int64, kept and not copied.
-        num_vertices: V; every index must be in [0, V), which is checked where a tree is built.
+        num_vertices: V; every index must be in [0, V), which is checked where a tree is built. The list must be on the
+            device of the features or costs that come with it.
 
     Raises TypeError for another dtype, ValueError for another shape. O(1) in time and memory.
 

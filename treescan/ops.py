@@ -1,8 +1,9 @@
 """The custom ops: one `torch.ops.treescan` op for every function of the native library.
 
 Each is the same few pieces: a schema, `allocate` for its outputs (which is its fake kernel as well, so that the two
-cannot disagree on strides), `fill` that calls the library, and what autograd, vmap and autocast need to know. There is
-a kernel for the CPU alone: a tensor elsewhere is an error of the dispatcher's, never a silent copy.
+cannot disagree on strides), `fill` that calls the library, and what autograd, vmap and autocast need to know. There are
+kernels for the CPU and for CUDA, which a build without that backend refuses: a tensor elsewhere is an error, never a
+silent copy.
 
 A scan's derivative is made of scans, in every mode of differentiation and to any order:
 
@@ -26,6 +27,8 @@ from .graph import Graph
 
 ADJOINTS = {"up": "down", "down": "up", "both": "both"}
 
+_DEVICES = ("CPU", "CUDA")  # as dispatch keys
+
 _library = torch.library.Library("treescan", "DEF")
 
 
@@ -48,7 +51,8 @@ def _define(schema: str, allocate, fill, differentiable: bool = False):
 
     name = schema.partition("(")[0]
     _library.define(schema, tags=(torch.Tag.pt2_compliant_tag,))
-    _library.impl(name, kernel, "CPU")
+    for device in _DEVICES:
+        _library.impl(name, kernel, device)
     if not differentiable:
         # Trees, and the costs that pick them, are constants to autograd.
         _library.impl(name, torch.library.fallthrough_kernel, "Autograd")
@@ -68,17 +72,19 @@ def call(op, *arguments, **keywords):
 
 
 def _nobody_looks_on(arguments) -> bool:
-    """Whether these are ordinary CPU tensors, and nobody differentiates, transforms, traces, casts or records."""
+    """Whether these are ordinary tensors that there are kernels for, and nobody differentiates, transforms, traces, casts or
+    records."""
     if torch.compiler.is_compiling():
         return False
     grad = torch.is_grad_enabled()
     for argument in arguments:
         if isinstance(argument, Tensor):
-            if type(argument) is not Tensor or not argument.is_cpu or grad and argument.requires_grad:
+            if (type(argument) is not Tensor or not (argument.is_cpu or argument.is_cuda)
+                    or grad and argument.requires_grad):
                 return False
     return not (forward_ad._current_level >= 0 or torch._C._are_functorch_transforms_active()
                 or torch._C._len_torch_dispatch_stack() or torch._C._len_torch_function_stack()
-                or torch._C._get_tracing_state() or torch.is_autocast_enabled("cpu")
+                or torch._C._get_tracing_state() or torch._C._is_any_autocast_enabled()
                 or torch.autograd.profiler._is_profiler_enabled)
 
 
@@ -101,7 +107,8 @@ def _scan_into(x, weights, parent, order, direction, *, out):
     _C.scan(choice("direction", direction, _C.DIRECTIONS), parent, order, x, weights, out)
 
 
-_library.impl("scan_out", _scan_into, "CPU")
+for _device in _DEVICES:
+    _library.impl("scan_out", _scan_into, _device)
 _library.impl("scan_out", torch.library.fallthrough_kernel, "Autograd")
 torch.library.register_fake("treescan::scan_out", lambda *arguments, out: None, lib=_library)
 scan_out = torch.ops.treescan.scan_out.default
@@ -115,6 +122,12 @@ scan_backward = _define(
         choice("direction", direction, _C.DIRECTIONS), parent, order, x, weights, grad, *grads),
     differentiable=True,
 )
+
+
+def as_index(values: Tensor) -> Tensor:
+    """Vertices or edges as indices for torch's own functions. A call that failed on a GPU has written -1, at which torch
+    would give the device up before anybody could say what was wrong."""
+    return values.clamp(min=0).long()
 
 
 def vertex_numbers(parent: Tensor) -> Tensor:

@@ -23,8 +23,8 @@ def packed_tree(features: Tensor, cu_seqlens: Tensor | None = None, graph: str =
     Arguments:
         features: (1, C, T), the parts one behind the other; any floating dtype and strides.
         cu_seqlens: for sequences, (S+1,) int32 or int64: where each of S sequences begins, and T at the end. Sequences
-            may be empty. Inside `torch.compile` the values are not looked at; tokens past the last end are then a
-            sequence of their own.
+            may be empty. Inside `torch.compile`, and on a GPU, the values are not looked at; tokens past the last end
+            are then a sequence of their own.
         graph: "tokens" or "chain" for sequences, "grid" for images.
         sizes: for images, the (height, width) of each, pixels row by row.
         metric, maximum: as for `build_tree`.
@@ -66,23 +66,23 @@ def segments_of(cu_seqlens: Tensor, features: Tensor) -> Tensor:
     if cu_seqlens.ndim != 1 or cu_seqlens.shape[0] < 2:
         raise ValueError(f"cu_seqlens must have shape (S+1,) for S >= 1 sequences, got {_shape(cu_seqlens)}")
     total = features.shape[2]
-    if not torch.compiler.is_compiling():
+    if cu_seqlens.is_cpu and not torch.compiler.is_compiling():
         if cu_seqlens[0] != 0 or cu_seqlens[-1] != total or (cu_seqlens.diff() < 0).any():
             raise ValueError(f"cu_seqlens must ascend from 0 to {total} for features of shape {_shape(features)}, got "
                              f"{cu_seqlens.tolist()}")
-    vertex = torch.arange(total, dtype=cu_seqlens.dtype, device=cu_seqlens.device)
-    return torch.searchsorted(cu_seqlens, vertex, right=True, out_int32=True) - 1
+    vertex = torch.arange(total, dtype=cu_seqlens.dtype, device=features.device)
+    return torch.searchsorted(cu_seqlens.to(features.device), vertex, right=True, out_int32=True) - 1
 
 
 def _tree_of_images(features: Tensor, sizes: Sequence[tuple[int, int]], metric: str, maximum: bool) -> Tree:
     total = features.shape[2]
     edges, first = [], 0
     for height, width in sizes:
-        edges.append(grid_graph(height, width).edge_index + first)
+        edges.append(grid_graph(height, width).edge_index_on(features.device) + first)
         first += height * width
     if first != total:
         raise ValueError(f"sizes must add up to {total} pixels for features of shape {_shape(features)}, got {first} in "
                          f"{list(sizes)}")
     packed = edge_graph(torch.cat(edges), total)
     return spanning_forest(packed, edge_weights(features, packed, metric), maximum, 0,
-                           torch.zeros((1, total), dtype=torch.int32))
+                           features.new_zeros((1, total), dtype=torch.int32))

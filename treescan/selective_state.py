@@ -70,7 +70,8 @@ def _by_channel(name: str, factor: Tensor, u: Tensor, states: int) -> Tensor:
 def _nearest(state: SelectiveState, features: Tensor) -> Tensor:
     """(B,) the slot of each token's parent: the one of least cost, the oldest of several."""
     window = state.h.shape[1]
-    edges = torch.tensor([[slot, window] for slot in range(window)], dtype=torch.int32, device=features.device)
+    slots = torch.arange(window, dtype=torch.int32, device=features.device)
+    edges = torch.stack((slots, torch.full_like(slots, window)), 1)
     cost = edge_weights(torch.cat((state.features, features[:, :, None]), 2), edge_graph(edges, window + 1))
     nearest, least = torch.full_like(state.length, window - 1), cost[:, -1]
     for slot in range(window - 2, -1, -1):

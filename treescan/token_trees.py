@@ -46,15 +46,15 @@ def _check_mask(mask: Tensor, like: Tensor) -> None:
 
 def _checked_contexts(context_length: int | Sequence[int] | Tensor, like: Tensor) -> Tensor:
     """(B|1, 1) context lengths, in [0, L]."""
-    contexts = torch.as_tensor(context_length, device=like.device)
+    contexts = torch.as_tensor(context_length)
     if contexts.is_floating_point() or contexts.dtype == torch.bool:
         raise TypeError(f"context_length must be integers, got {contexts.dtype}")
     if contexts.ndim > 1 or contexts.numel() not in (1, like.shape[0]):
         raise ValueError(f"context_length must be an int or have shape (B,) = ({like.shape[0]},), got {_shape(contexts)}")
-    if not torch.compiler.is_compiling() and not ((contexts >= 0) & (contexts <= like.shape[2])).all():
+    if contexts.is_cpu and not torch.compiler.is_compiling() and not ((contexts >= 0) & (contexts <= like.shape[2])).all():
         raise ValueError(f"context_length must be in [0, {like.shape[2]}] for features of shape {_shape(like)}, got "
                          f"{contexts.tolist()}")
-    return contexts.reshape(-1, 1)
+    return contexts.to(like.device).reshape(-1, 1)
 
 
 def causal_tree(features: Tensor | Sequence[Tensor], window: int = 3, metric: str = "cosine", *,
@@ -107,7 +107,7 @@ def causal_tree(features: Tensor | Sequence[Tensor], window: int = 3, metric: st
         if context_length is not None or mask is not None:
             raise ValueError("cu_seqlens can't be given beside context_length or mask")
         _check_packed(like)
-        first = cu_seqlens.long()[segments_of(cu_seqlens, like).long()]
+        first = cu_seqlens.to(like.device, torch.int64)[segments_of(cu_seqlens, like).long()]
     if mask is not None:
         _check_mask(mask, like)
     if context_length is not None:

@@ -17,8 +17,11 @@ def _int32(name: str, values: Tensor) -> Tensor:
         return values
     if values.dtype != torch.int64:
         raise TypeError(f"{name} must be an int32 or int64 tensor, got {values.dtype}")
+    if torch.compiler.is_compiling() or not values.is_cpu:
+        # Nobody looks at values here; what doesn't fit must not turn into an index that does.
+        return values.clamp(-(2**31), 2**31 - 1).to(torch.int32)
     narrow = values.to(torch.int32)
-    if not torch.compiler.is_compiling() and not torch.equal(narrow.to(torch.int64), values):
+    if not torch.equal(narrow.to(torch.int64), values):
         raise ValueError(f"{name} must hold 32-bit indices, got a value of {values.abs().max().item()}")
     return narrow
 
@@ -84,7 +87,7 @@ class Tree(NamedTuple):
         In a forest that includes (v, v) for a further root v, and (-1, v) for a vertex in no tree.
         """
         child = self.order[:, 1:]
-        return torch.stack((self.parent.gather(1, child.long()), child), -1)
+        return torch.stack((self.parent.gather(1, ops.as_index(child)), child), -1)
 
     @classmethod
     def from_parents(cls, parent: Tensor, *, forest: bool = False) -> Tree:
@@ -118,7 +121,7 @@ class Tree(NamedTuple):
     @classmethod
     def of_forest(cls, parent: Tensor, order: Tensor, depth: Tensor, edge: Tensor | None = None) -> Tree:
         """The forest that these fields make up, with its first roots: what stands first in `order` is one, or has none."""
-        return cls(parent, order, depth, parent.gather(1, order[:, :1].long())[:, 0], edge)
+        return cls(parent, order, depth, parent.gather(1, ops.as_index(order[:, :1]))[:, 0], edge)
 
     @classmethod
     def pack(cls, trees: Sequence[Tree]) -> Tree:
@@ -166,8 +169,8 @@ class Tree(NamedTuple):
         if edge is not None:
             # A vertex whose new parent was its child had their edge listed at that child.
             vertex = ops.vertex_numbers(parent).to(torch.int32)
-            was_child = self.parent.gather(1, parent.long()) == vertex
-            edge = edge.gather(1, torch.where(was_child, parent, vertex).long()).masked_fill(parent == vertex, -1)
+            was_child = self.parent.gather(1, ops.as_index(parent)) == vertex
+            edge = edge.gather(1, ops.as_index(torch.where(was_child, parent, vertex))).masked_fill(parent == vertex, -1)
         return Tree(parent, order, depth, order[:, 0], edge)
 
     def to(self, device: torch.device | str) -> Tree:

@@ -21,7 +21,8 @@ const Backend &backend_of(int32_t device, const char *name) {
 #if defined(TREESCAN_WITH_CUDA)
   return cuda_backend;
 #else
-  fail(TREESCAN_UNSUPPORTED_DEVICE, name, ": expected CPU memory, got CUDA memory; this build has no CUDA backend");
+  fail(TREESCAN_UNSUPPORTED_DEVICE, name,
+       ": CUDA is asked for, but this build has no CUDA backend; the CMake option TREESCAN_CUDA=ON builds one");
 #endif
 }
 

@@ -703,8 +703,12 @@ TEST(edge_lists) {
   spoil(TREESCAN_INVALID_ARGUMENT, __LINE__);
   bad.dtype = TREESCAN_FLOAT32;
   spoil(TREESCAN_UNSUPPORTED_DTYPE, __LINE__);
-  bad.device = TREESCAN_CUDA;
+  bad.device = 3;
   spoil(TREESCAN_UNSUPPORTED_DEVICE, __LINE__);
+  if (!testing::has_cuda()) {
+    bad.device = TREESCAN_CUDA;
+    spoil(TREESCAN_UNSUPPORTED_DEVICE, __LINE__);
+  }
   for (const int32_t ndim : {-1, 0, 1, 4, 5}) {
     bad.ndim = ndim;
     spoil(TREESCAN_INVALID_ARGUMENT, __LINE__);

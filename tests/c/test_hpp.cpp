@@ -120,6 +120,8 @@ TEST(errors) {
   const int32_t cycle[] = {0, 2, 1};
   THROWS(treescan::tree_from_parents({cycle, {1, 3}}), TREESCAN_NOT_A_TREE, "parent");
   THROWS(treescan::edge_weights(treescan::chain(3), {cycle, {1, 1, 3}}), TREESCAN_UNSUPPORTED_DTYPE, "features");
+  THROWS(treescan::synchronize(static_cast<treescan_device>(3)), TREESCAN_UNSUPPORTED_DEVICE, "device");
+  treescan::synchronize(TREESCAN_CPU);
   THROWS(treescan::check(TREESCAN_OUT_OF_MEMORY), TREESCAN_OUT_OF_MEMORY, "");
   treescan::check(TREESCAN_OK);
 }

@@ -107,6 +107,27 @@ TEST(instruction_sets) {
   EQUAL(std::string(treescan_get_instruction_set()), best);
 }
 
+TEST(devices) {
+  SUCCEEDS(treescan_synchronize(TREESCAN_CPU, 0, nullptr));
+  for (const int32_t device : {0, 3, -1, INT32_MAX})
+    FAILS(treescan_synchronize(device, 0, nullptr), TREESCAN_UNSUPPORTED_DEVICE, "device: expected device TREESCAN_CPU (1) or");
+  FAILS(treescan_set_cuda_trees(nullptr), TREESCAN_INVALID_ARGUMENT, "team");
+  FAILS(treescan_set_cuda_scans(nullptr), TREESCAN_INVALID_ARGUMENT, "strategy");
+  if (testing::has_cuda()) {
+    for (const char *const name : {"block", "grid", "auto"}) SUCCEEDS(treescan_set_cuda_trees(name));
+    for (const char *const name : {"levels", "paths", "auto"}) SUCCEEDS(treescan_set_cuda_scans(name));
+    FAILS(treescan_set_cuda_trees("levels"), TREESCAN_INVALID_ARGUMENT, "team: expected \"auto\"");
+    FAILS(treescan_set_cuda_scans("grid"), TREESCAN_INVALID_ARGUMENT, "strategy: expected \"auto\"");
+    // With a device or without.
+    FAILS(treescan_synchronize(TREESCAN_CUDA, -1, nullptr), TREESCAN_UNSUPPORTED_DEVICE, "device_index: expected a");
+  } else {
+    const char *const missing = "this build has no CUDA backend";
+    FAILS(treescan_synchronize(TREESCAN_CUDA, 0, nullptr), TREESCAN_UNSUPPORTED_DEVICE, missing);
+    FAILS(treescan_set_cuda_trees("auto"), TREESCAN_UNSUPPORTED_DEVICE, missing);
+    FAILS(treescan_set_cuda_scans("auto"), TREESCAN_UNSUPPORTED_DEVICE, missing);
+  }
+}
+
 TEST(a_lent_parallel_for) {
   treescan_set_num_threads(4);
   const std::string expected = Work(1).run();

@@ -258,6 +258,9 @@ bool close(const std::vector<double> &got, const std::vector<double> &expected, 
 
 // ---- Settings ----
 
+// Whether the library was built with the CUDA backend; that doesn't mean that there is a device.
+inline bool has_cuda() { return std::string(treescan_build_info()).find("cuda") != std::string::npos; }
+
 inline std::vector<std::string> instruction_sets() {
   std::vector<std::string> names;
   for (const char *name : {"baseline", "avx2", "avx512"})

@@ -42,6 +42,11 @@ class Twin {
 
   T operator[](int64_t i) const { return host_[static_cast<size_t>(offset(i))]; }
 
+  // Copies what the CPU has to the device.
+  void upload() const {
+    succeed(cudaMemcpy(device_, host_.data(), host_.size() * sizeof(T), cudaMemcpyHostToDevice), "copying to the device");
+  }
+
   // Whether both hold the same bits, in all memory that they take.
   bool same() const {
     std::vector<T> values(host_.size());
@@ -89,10 +94,6 @@ class Twin {
       i /= cpu_.sizes[k];
     }
     return sum;
-  }
-
-  void upload() {
-    succeed(cudaMemcpy(device_, host_.data(), host_.size() * sizeof(T), cudaMemcpyHostToDevice), "copying to the device");
   }
 
   int64_t count_;

@@ -37,4 +37,60 @@ TEST(waiting_for_a_device) {
   });
 }
 
+// From features to the gradients of a scan on one stream, which captures: no copy to the host, no wait, no allocation that
+// isn't in the stream's order.
+TEST(the_whole_path_can_be_captured) {
+  const Report report = treescan::emulation::run({}, [] {
+    cudaStream_t stream;
+    succeed(cudaStreamCreate(&stream), "cudaStreamCreate");
+    {
+      treescan_graph graph{};
+      graph.kind = TREESCAN_GRID;
+      graph.connectivity = 4;
+      graph.height = 5;
+      graph.width = 7;
+      const auto value = [](int64_t i) { return static_cast<float>(i * 37 % 101) / 101; };
+      const std::vector<int64_t> shape = {2, 3, 5, 7};
+      const Twin<float> x(shape, value), weights(shape, value), cost({2, 58}, 0.f), y(shape, 0.f), grad_x(shape, 0.f),
+          grad_weights(shape, 0.f);
+      const Twin<int32_t> root({1}, 17), parent({2, 35}, -7), order({2, 35}, -7), depth({2, 35}, -7), edge({2, 35}, -7);
+      const treescan_tree_output tree = {parent.cuda(), order.cuda(), depth.cuda(), edge.cuda()};
+      succeed(cudaStreamBeginCapture(stream, cudaStreamCaptureModeGlobal), "cudaStreamBeginCapture");
+      SUCCEEDS(treescan_edge_weights(&graph, x.cuda(), TREESCAN_COSINE, 0, cost.cuda(), nullptr, stream));
+      SUCCEEDS(treescan_minimum_spanning_tree(&graph, cost.cuda(), 0, root.cuda(), nullptr, &tree, nullptr, stream));
+      SUCCEEDS(treescan_random_spanning_tree(&graph, cost.cuda(), 5, root.cuda(), &tree, nullptr, stream));
+      SUCCEEDS(treescan_scan(TREESCAN_BOTH, parent.cuda(), order.cuda(), x.cuda(), weights.cuda(), y.cuda(), nullptr,
+                             stream));
+      SUCCEEDS(treescan_scan_backward(TREESCAN_BOTH, parent.cuda(), order.cuda(), x.cuda(), weights.cuda(), y.cuda(),
+                                      grad_x.cuda(), grad_weights.cuda(), nullptr, stream));
+      cudaGraph_t captured;
+      succeed(cudaStreamEndCapture(stream, &captured), "cudaStreamEndCapture");
+      SUCCEEDS(synchronize());
+    }
+    succeed(cudaStreamDestroy(stream), "cudaStreamDestroy");
+  });
+  CHECK(report.findings.empty(), report.text());
+  EQUAL(report.live_allocations, 0);
+}
+
+// What is wrong with values is said by the next call, or by treescan_synchronize; once, and then work goes on.
+TEST(faults_of_values_are_heard_later) {
+  treescan::emulation::run({}, [] {
+    const Twin<int32_t> parent({1, 3}, [](int64_t i) { return i ? 0 : 0; }), bad({1, 3}, 9), order({1, 3}, [](int64_t i) {
+      return i;
+    });
+    const Twin<float> x({1, 2, 3}, 1.f), y({1, 2, 3}, 0.f);
+    const auto scan = [&](const Twin<int32_t> &parents) {
+      return treescan_scan(TREESCAN_DOWN, parents.cuda(), order.cuda(), x.cuda(), x.cuda(), y.cuda(), nullptr, nullptr);
+    };
+    SUCCEEDS(scan(bad));
+    for (const float value : y.on_device()) CHECK(value != value, "expected NaN, got ", value);
+    FAILS(scan(parent), TREESCAN_INVALID_ARGUMENT, "parent: expected vertices in [0, 3) or -1, got 9 at vertex");
+    SUCCEEDS(scan(parent));
+    SUCCEEDS(scan(bad));
+    FAILS(synchronize(), TREESCAN_INVALID_ARGUMENT, "parent: expected vertices in [0, 3) or -1, got 9 at vertex");
+    SUCCEEDS(synchronize());
+  });
+}
+
 TEST_MAIN

@@ -10,7 +10,7 @@ from ..graph import edge_graph
 
 def _edges_of(tree, edge_index: Tensor) -> Tensor:
     # By ascending index in the list, as the edges stand there.
-    edge = tree.edge.sort(1).values[:, 1:].long()
+    edge = ops.as_index(tree.edge.sort(1).values[:, 1:])
     listed = edge_index.to(torch.int32).expand(edge.shape[0], -1, -1)
     return listed.gather(1, edge.unsqueeze(-1).expand(-1, -1, 2))
 
@@ -47,7 +47,8 @@ def bfs_forward(edges: Tensor, max_adj: int) -> tuple[Tensor, Tensor, Tensor]:
 
     Arguments:
         edges: (B, V-1, 2) int32 or int64.
-        max_adj: the width of the table of children, at least the largest degree.
+        max_adj: the width of the table of children, at least the largest degree. On a GPU children that are too many are left
+            out, since nobody waits there to say so.
 
     Returns int32 `sorted_index` (B, V), the vertex at each position; `sorted_parent` (B, V), the position of its
     parent; `sorted_child` (B, V, max_adj), the positions of its children, padded with 0.
@@ -57,26 +58,27 @@ def bfs_forward(edges: Tensor, max_adj: int) -> tuple[Tensor, Tensor, Tensor]:
     """
     if not isinstance(edges, Tensor) or edges.ndim != 3 or edges.shape[2] != 2:
         raise ValueError(f"edges must have shape (B, V-1, 2), got {tuple(getattr(edges, 'shape', ()))}")
-    root = torch.zeros(1, dtype=torch.int32)
-    parent, order, _, _ = ops.tree_from_edges(edges, root, True)
+    parent, order, _, _ = ops.tree_from_edges(edges, edges.new_zeros(1, dtype=torch.int32), True)
     batch, vertices = order.shape
-    position = torch.empty_like(order).scatter_(1, order.long(), torch.arange(vertices, dtype=torch.int32).expand_as(order))
-    sorted_parent = position.gather(1, parent.gather(1, order.long()).long())
-    degree = torch.zeros(batch, vertices, dtype=torch.int64)
-    degree.scatter_add_(1, edges.flatten(1).long(), torch.ones(batch, 2 * (vertices - 1), dtype=torch.int64))
-    if degree.numel() and degree.max() > max_adj:
+    place = torch.arange(vertices, device=order.device).expand(batch, -1)
+    position = torch.empty_like(order).scatter_(1, ops.as_index(order), place.to(torch.int32))
+    sorted_parent = position.gather(1, ops.as_index(parent.gather(1, ops.as_index(order))))
+    child, above = place[:, 1:], sorted_parent[:, 1:].long()
+    degree = torch.zeros_like(place).scatter_add_(1, above, torch.ones_like(child))
+    degree[:, 1:] += 1
+    if order.is_cpu and degree.numel() and degree.max() > max_adj:
         raise ValueError(f"max_adj must be at least the largest degree, {degree.max().item()}, got {max_adj}")
-    child = torch.arange(vertices).expand(batch, -1)[:, 1:]
-    above = sorted_parent[:, 1:].long()
-    # Siblings stand together: a child's place among them is its distance from the first.
-    first = torch.full((batch, vertices), vertices).scatter_reduce_(1, above, child, "amin")
-    sorted_child = torch.zeros(batch, vertices * max_adj, dtype=torch.int32)
-    sorted_child.scatter_(1, above * max_adj + child - first.gather(1, above), child.to(torch.int32))
-    return order, sorted_parent, sorted_child.view(batch, vertices, max_adj)
+    # Siblings stand together: a child's place among them is its distance from the first. One column more takes those that
+    # are too many.
+    first = torch.full_like(place, vertices).scatter_reduce_(1, above, child, "amin")
+    sibling = (child - first.gather(1, above)).clamp(max=max_adj)
+    sorted_child = order.new_zeros(batch, vertices * (max_adj + 1))
+    sorted_child.scatter_(1, above * (max_adj + 1) + sibling, child.to(torch.int32))
+    return order, sorted_parent, sorted_child.view(batch, vertices, max_adj + 1)[:, :, :max_adj].contiguous()
 
 
 def check_sorted(feature: Tensor, edge_weight: Tensor, sorted_index: Tensor, sorted_parent: Tensor) -> None:
-    """What the refine functions have in common; the order itself is checked by the scan."""
+    """What the refine functions have in common; the order itself is checked by the scan. Values are looked at on the CPU."""
     if feature.ndim != 3:
         raise ValueError(f"feature must have shape (B, C, V), got {tuple(feature.shape)}")
     if edge_weight.shape != feature.shape:
@@ -87,7 +89,7 @@ def check_sorted(feature: Tensor, edge_weight: Tensor, sorted_index: Tensor, sor
             raise ValueError(f"{name} must have shape {shape}, got {tuple(values.shape)}")
         if values.dtype not in (torch.int32, torch.int64):
             raise TypeError(f"{name} must be int32 or int64, got {values.dtype}")
-        if values.numel() and (values.min() < 0 or values.max() >= shape[1]):
+        if values.is_cpu and values.numel() and (values.min() < 0 or values.max() >= shape[1]):
             raise ValueError(f"{name} must hold numbers in [0, {shape[1]}), got {values.min().item()} to "
                              f"{values.max().item()}")
 

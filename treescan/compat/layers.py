@@ -42,7 +42,7 @@ class MinimumSpanningTree(nn.Module):
         cost = torch.cat([vertical.flatten(1), horizontal.flatten(1)], 1)
         if self.mapping_func is not None:
             cost = self.mapping_func(cost)
-        return mst_forward(graph.edge_index.expand(cost.shape[0], -1, -1), cost, graph.num_vertices)
+        return mst_forward(graph.edge_index_on(cost.device).expand(cost.shape[0], -1, -1), cost, graph.num_vertices)
 
 
 class TreeFilter2D(nn.Module):
@@ -80,8 +80,8 @@ class TreeFilter2D(nn.Module):
                 raise ValueError(f"{name} must have shape (B, C, H, W) with a multiple of {self.groups} channels, got "
                                  f"{tuple(tensor.shape)}")
         batch, _, height, width = feature_in.shape
-        rooted = Tree(*ops.tree_from_edges(tree, torch.zeros(1, dtype=torch.int32), False)[:3],
-                      torch.zeros(batch, dtype=torch.int32))
+        parent, order, depth, _ = ops.tree_from_edges(tree, tree.new_zeros(1, dtype=torch.int32), False)
+        rooted = Tree(parent, order, depth, order[:, 0])
         above = gather_parents(embed_in, rooted.parent)
         distance = self.distance_func(*(values.reshape(batch * self.groups, -1, height * width)
                                         for values in (embed_in, above)))

@@ -38,6 +38,11 @@ inline void check(treescan_status status) {
   if (status != TREESCAN_OK) throw error(status, treescan_last_error());
 }
 
+// Waits for the work of a CUDA stream and throws what it found wrong with values.
+inline void synchronize(treescan_device device, int32_t device_index = 0, void *stream = nullptr) {
+  check(treescan_synchronize(device, device_index, stream));
+}
+
 // The half types, as their bits. Any 16-bit type of your own can be viewed as one of them by a cast of its pointer.
 struct float16 {
   uint16_t bits;
