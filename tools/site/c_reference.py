@@ -8,8 +8,10 @@ Made from `treescan.h`, where every symbol is documented. `treescan.hpp` puts th
 [Use it from C and C++](../guides/c-and-cpp.md) shows both.
 """
 SECTION = re.compile(r"/\* ---- (.*) ---- \*/")
-NAME = re.compile(r"(?:\b(treescan_\w+)\(|\(\*(treescan_\w+)\)|^typedef (?:enum|struct) (treescan_\w+)|^#define (TREESCAN_\w+))",
-                  re.MULTILINE)
+NAME = re.compile(
+    r"(?:\b(treescan_\w+)\(|\(\*(treescan_\w+)\)|^typedef (?:enum|struct) (treescan_\w+)|^#define (TREESCAN_\w+))",
+    re.MULTILINE,
+)
 
 
 def page(header):
@@ -18,18 +20,18 @@ def page(header):
     comment, rest = take_comment(rest)
     parts.append(prose(comment))
     parts.append("## Constants and types")
-    rest = rest[rest.index("#define TREESCAN_VERSION_MAJOR"):]
+    rest = rest[rest.index("#define TREESCAN_VERSION_MAJOR") :]
     pending = ""
     while rest.strip():
         rest = rest.lstrip("\n")
         if section := SECTION.match(rest):
             parts.append(f"## {section.group(1)}")
-            rest = rest[section.end():]
+            rest = rest[section.end() :]
         elif rest.startswith("/*"):
             comment, rest = take_comment(rest)
             pending = prose(comment)
         elif rest.startswith("#if defined(_WIN32)"):  # how symbols are exported
-            rest = rest[rest.index("extern \"C\" {\n#endif") + len("extern \"C\" {\n#endif"):]
+            rest = rest[rest.index('extern "C" {\n#endif') + len('extern "C" {\n#endif') :]
         elif rest.startswith("#ifdef __cplusplus"):
             break
         else:
@@ -42,8 +44,10 @@ def page(header):
 
 def take_comment(text):
     end = text.index("*/") + 2
-    lines = text[2:end - 2].split("\n")
-    return "\n".join([lines[0].strip(), *(re.sub(r"^ \* ?", "", line).rstrip() for line in lines[1:])]).strip("\n"), text[end:]
+    lines = text[2 : end - 2].split("\n")
+    return "\n".join([lines[0].strip(), *(re.sub(r"^ \* ?", "", line).rstrip() for line in lines[1:])]).strip("\n"), text[
+        end:
+    ]
 
 
 def take_declaration(text):
@@ -52,7 +56,9 @@ def take_declaration(text):
         end = re.match(r"(?:#define .*\n)+", text).end()
         return text[:end].rstrip(), text[end:]
     depth = 0
-    for place, character in enumerate(re.sub(r"/\*.*?\*/", lambda comment: " " * len(comment.group()), text, flags=re.DOTALL)):
+    for place, character in enumerate(
+        re.sub(r"/\*.*?\*/", lambda comment: " " * len(comment.group()), text, flags=re.DOTALL)
+    ):
         depth += (character == "{") - (character == "}")
         if character == ";" and depth == 0:
             end = text.find("\n", place)

@@ -30,7 +30,7 @@ def fenced(text):
                 end += 1
             if line == "Fields:":
                 line = "Attributes:"
-            blocks += [line, *map(safe, lines[at + 1:end])]
+            blocks += [line, *map(safe, lines[at + 1 : end])]
         elif indent >= 4 and line.strip():  # an equation: indented lines, with empty ones between them
             end = at
             while end < len(lines) and (not lines[end].strip() or lines[end].startswith("    ")):

@@ -59,7 +59,7 @@ def on_files(files, config):
 
 
 def on_page_markdown(markdown, page, **_):
-    sources = {site: source for source, site in ELSEWHERE.items() if source != "README.md"}
+    sources = {site: source for source, site in ELSEWHERE.items() if source.endswith(".md") and source != "README.md"}
     place = page.file.src_uri
     source = sources.get(place, f"docs/{place}")
     return outside_code(markdown, lambda text: LINK.sub(lambda link: redirected(link, source, place), text))
@@ -79,10 +79,12 @@ def redirected(link, source, place):
         return link.group()
     wanted = posixpath.normpath(posixpath.join(posixpath.dirname(source), path))
     if not (ROOT / wanted).exists():
+        if wanted == "docs/cuda.md":  # as in the navigation
+            return text
         if not wanted.startswith("docs/"):  # else it is for mkdocs to say
             LOG.warning("%s links to %s, which doesn't exist", source, target)
         return link.group()
-    here = ELSEWHERE.get(wanted) or (wanted[len("docs/"):] if wanted.startswith("docs/") else None)
+    here = ELSEWHERE.get(wanted) or (wanted[len("docs/") :] if wanted.startswith("docs/") else None)
     if here is None:
         return text if wanted in text or "`" in text else f"{text} (`{wanted}`)"
     return f"{image}[{text}]({posixpath.relpath(here, posixpath.dirname(place) or '.')}{hash_mark}{anchor})"

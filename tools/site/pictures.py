@@ -19,8 +19,10 @@ class Drawing:
         self.parts = [f'<rect width="{width}" height="{height}" rx="6" fill="#fff"/>']
 
     def text(self, x, y, words, size=13, colour=INK, anchor="middle", weight="normal"):
-        self.parts.append(f'<text x="{x:g}" y="{y:g}" font-size="{size}" fill="{colour}" text-anchor="{anchor}" '
-                          f'font-weight="{weight}">{words}</text>')
+        self.parts.append(
+            f'<text x="{x:g}" y="{y:g}" font-size="{size}" fill="{colour}" text-anchor="{anchor}" '
+            f'font-weight="{weight}">{words}</text>'
+        )
 
     def lines(self, pairs, colour, width):
         path = "".join(f"M{x1:g} {y1:g}L{x2:g} {y2:g}" for (x1, y1), (x2, y2) in pairs)
@@ -28,8 +30,10 @@ class Drawing:
 
     def arc(self, x1, x2, y, colour):
         radius = abs(x2 - x1) / 2
-        self.parts.append(f'<path d="M{x1:g} {y:g}A{radius:g} {0.8 * radius:g} 0 0 {int(x2 > x1)} {x2:g} {y:g}" '
-                          f'stroke="{colour}" stroke-width="2" fill="none"/>')
+        self.parts.append(
+            f'<path d="M{x1:g} {y:g}A{radius:g} {0.8 * radius:g} 0 0 {int(x2 > x1)} {x2:g} {y:g}" '
+            f'stroke="{colour}" stroke-width="2" fill="none"/>'
+        )
 
     def circle(self, x, y, radius, fill, stroke="none"):
         self.parts.append(f'<circle cx="{x:g}" cy="{y:g}" r="{radius:g}" fill="{fill}" stroke="{stroke}"/>')
@@ -47,8 +51,10 @@ class Drawing:
 
     def svg(self):
         width, height = self.size
-        return (f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}" '
-                f'font-family="sans-serif">\n' + "\n".join(self.parts) + "\n</svg>\n")
+        return (
+            f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}" '
+            f'font-family="sans-serif">\n' + "\n".join(self.parts) + "\n</svg>\n"
+        )
 
 
 def scene(height, width):
@@ -63,14 +69,18 @@ def scene(height, width):
 
 
 def grey(values):
-    return [[f"#{level:02x}{level:02x}{level:02x}" for level in (17 * (15 * row.clamp(0, 1)).round().int()).tolist()]
-            for row in values]
+    return [
+        [f"#{level:02x}{level:02x}{level:02x}" for level in (17 * (15 * row.clamp(0, 1)).round().int()).tolist()]
+        for row in values
+    ]
 
 
 def heat(values):
     """White to orange in 16 steps."""
     steps = (15 * values.clamp(0, 1)).round().int()
-    return [[f"#{255 - level // 2:02x}{255 - 13 * level:02x}{255 - 17 * level:02x}" for level in row] for row in steps.tolist()]
+    return [
+        [f"#{255 - level // 2:02x}{255 - 13 * level:02x}{255 - 17 * level:02x}" for level in row] for row in steps.tolist()
+    ]
 
 
 def graph_tree_order():
@@ -79,9 +89,13 @@ def graph_tree_order():
     tree = treescan.build_tree(image, metric="l2")
     graph = treescan.grid_graph(height, width)
     cost = treescan.edge_weights(image, graph, "l2")[0]
-    position = torch.empty_like(tree.order[0]).scatter_(0, tree.order[0].long(), torch.arange(height * width, dtype=torch.int32))
+    position = torch.empty_like(tree.order[0]).scatter_(
+        0, tree.order[0].long(), torch.arange(height * width, dtype=torch.int32)
+    )
     drawing = Drawing(860, 268)
-    for panel, title in enumerate(("a graph: cheap edges are thick", "its minimum spanning tree", "the order: parents first")):
+    for panel, title in enumerate(
+        ("a graph: cheap edges are thick", "its minimum spanning tree", "the order: parents first")
+    ):
         left, top = 20 + 284 * panel, 40
         drawing.text(left + side * width / 2, 24, title)
         drawing.pixels(left, top, side, grey(image[0, 0]))
@@ -93,14 +107,23 @@ def graph_tree_order():
         if panel == 0:
             for cheap, thickness in ((0.002, 3.5), (0.02, 2), (9, 0.8)):
                 dear = 0 if cheap == 0.002 else 0.002 if cheap == 0.02 else 0.02
-                drawing.lines([(centre(a), centre(b)) for (a, b), c in zip(graph.edge_index.tolist(), cost.tolist())
-                               if dear <= c < cheap], "#5c6bc0", thickness)
+                drawing.lines(
+                    [
+                        (centre(a), centre(b))
+                        for (a, b), c in zip(graph.edge_index.tolist(), cost.tolist())
+                        if dear <= c < cheap
+                    ],
+                    "#5c6bc0",
+                    thickness,
+                )
         else:
             drawing.lines([(centre(a), centre(b)) for a, b in edges], TREE, 3)
         for vertex in range(height * width):
             root = vertex == tree.root[0] and panel > 0
             x, y = centre(vertex)
-            drawing.circle(x, y, 9 if panel == 2 else 4, HOT if root else "#fff" if panel == 2 else INK, TREE if panel == 2 else "none")
+            drawing.circle(
+                x, y, 9 if panel == 2 else 4, HOT if root else "#fff" if panel == 2 else INK, TREE if panel == 2 else "none"
+            )
             if panel == 2:
                 drawing.text(x, y + 3.5, position[vertex].item(), 10, "#fff" if root else INK)
     return drawing
@@ -116,7 +139,9 @@ def three_scans():
     for panel, direction in enumerate(("up", "down", "both")):
         left = 20 + 284 * panel
         y = treescan.tree_scan(x, torch.full_like(x, 0.5), tree, direction=direction)[0, 0]
-        drawing.text(left + 130, 26, {"up": "up: leaves to root", "down": "down: root to leaves", "both": "both: all pairs"}[direction])
+        drawing.text(
+            left + 130, 26, {"up": "up: leaves to root", "down": "down: root to leaves", "both": "both: all pairs"}[direction]
+        )
         at = [(left + a, b) for a, b in places]
         drawing.lines([(at[a], at[b]) for a, b in tree.edges[0].tolist()], TREE, 2.5)
         for vertex, (a, b) in enumerate(at):
@@ -143,8 +168,11 @@ def reach():
     # Rows one after the other, as a sequence model reads a picture.
     raster = treescan.Tree.from_parents((torch.arange(height * width) - 1).clamp(min=0)[None])
     drawing = Drawing(860, 252)
-    panels = (("a picture", grey(image[0, 0])), ("what reaches the ring along its tree", heat(along(treescan.build_tree(image, metric="l2")))),
-              ("along its rows", heat(along(raster))))
+    panels = (
+        ("a picture", grey(image[0, 0])),
+        ("what reaches the ring along its tree", heat(along(treescan.build_tree(image, metric="l2")))),
+        ("along its rows", heat(along(raster))),
+    )
     for panel, (title, colours) in enumerate(panels):
         left = 20 + 280 * panel
         drawing.text(left + side * width / 2, 24, title)
@@ -158,9 +186,14 @@ def tokens():
     values = [0.1, 0.9, 0.2, 0.15, 0.8, 0.85, 0.25, 0.95, 0.1, 0.9]
     features = torch.tensor([[values]])
     count = len(values)
-    rows = (("chain_graph: each token hangs on the one before", treescan.build_tree(features, "chain").parent[0]),
-            ("causal_tree: on the nearest of three before", treescan.causal_tree(features, 3, "l2").parent[0]),
-            ("token_graph: the minimum spanning tree, in both directions of time", treescan.build_tree(features, "tokens", metric="l2").parent[0]))
+    rows = (
+        ("chain_graph: each token hangs on the one before", treescan.build_tree(features, "chain").parent[0]),
+        ("causal_tree: on the nearest of three before", treescan.causal_tree(features, 3, "l2").parent[0]),
+        (
+            "token_graph: the minimum spanning tree, in both directions of time",
+            treescan.build_tree(features, "tokens", metric="l2").parent[0],
+        ),
+    )
     drawing = Drawing(640, 396)
     for number, (title, parent) in enumerate(rows):
         y = 110 + 126 * number
@@ -197,7 +230,13 @@ def forest():
     return drawing
 
 
-PICTURES = {"graph-tree-order": graph_tree_order, "three-scans": three_scans, "reach": reach, "tokens": tokens, "forest": forest}
+PICTURES = {
+    "graph-tree-order": graph_tree_order,
+    "three-scans": three_scans,
+    "reach": reach,
+    "tokens": tokens,
+    "forest": forest,
+}
 
 
 def main(folder):
