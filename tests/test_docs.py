@@ -203,5 +203,8 @@ def test_versions_agree():
     """What the documents say of versions is what pyproject.toml says."""
     version = re.search(r'^version = "(.*)"', (ROOT / "pyproject.toml").read_text(), re.MULTILINE).group(1)
     assert version == treescan.__version__
+    assert f"project(treescan VERSION {version} " in (ROOT / "CMakeLists.txt").read_text()
+    header = (ROOT / "cpp/include/treescan/treescan.h").read_text()
+    assert ".".join(re.findall(r"^#define TREESCAN_VERSION_M?[A-Z]+ (\d+)$", header, re.MULTILINE)) == version
     assert f"## {version}" in (ROOT / "CHANGELOG.md").read_text()
     assert f"version: {version}" in (ROOT / "CITATION.cff").read_text()
