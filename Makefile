@@ -16,6 +16,7 @@ NATIVE := CMakeLists.txt pyproject.toml $(wildcard cmake/* python/* cpp/src/* cp
 export OMP_WAIT_POLICY := PASSIVE
 
 .PHONY: demo test pytest sanitize bench build clean
+.PHONY: docs lint
 .PHONY: cuda-emulation cuda-check cuda-record
 .PHONY: cuda gpu-test gpu-bench on-gpu-test on-gpu-bench
 .PHONY: grootv-test grootv-demo grootl-test grootl-demo
@@ -119,6 +120,31 @@ bench: build
 	    || (cat build/bench.log; exit 1)
 	@PATH="$(abspath $(BIN)):$$PATH" cmake --build build/bench
 	$(BIN)/python -m bench
+
+# The documentation's site, in an environment of its own: neither torch nor a build is needed. Warnings are errors.
+DOCS := build/docs-venv
+export NO_MKDOCS_2_WARNING := 1
+
+docs: $(DOCS)/ready
+	@nice $(DOCS)/bin/python -m mkdocs build --strict --quiet
+	@$(DOCS)/bin/python tools/site/check_links.py build/site
+	@echo "build/site/index.html"
+
+$(DOCS)/ready: docs/requirements.txt
+	@$(PYTHON) -m venv --clear $(DOCS)
+	@$(DOCS)/bin/python -m pip install --quiet --disable-pip-version-check -r docs/requirements.txt
+	@touch $@
+
+# What the commit hooks check, over all files: .pre-commit-config.yaml
+LINT := build/lint-venv
+
+lint: $(LINT)/ready build
+	@$(LINT)/bin/python -m pre_commit run --all-files
+
+$(LINT)/ready:
+	@$(PYTHON) -m venv $(LINT)
+	@$(LINT)/bin/python -m pip install --quiet --disable-pip-version-check pre-commit==4.7.0
+	@touch $@
 
 build: $(VENV)/installed
 
