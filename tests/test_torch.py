@@ -358,6 +358,8 @@ def test_compile_takes_and_returns_trees():
 
 @pytest.mark.parametrize("transform", ("grad", "jacfwd", "grad_of_grad", "vmap_of_grad", "vmap_of_jvp"))
 def test_compile_of_transforms(transform):
+    if transform == "jacfwd" and torch.get_default_device().type != "cpu":
+        pytest.skip("torch.compile can't trace jacfwd where there is a default device")
     torch._dynamo.reset()
     tree = tree_of(1, 4)
     function = TRANSFORMS[transform](lambda a, b: treescan.tree_scan(a, b, tree).pow(3).sum())
