@@ -126,7 +126,7 @@ DOCS := build/docs-venv
 export NO_MKDOCS_2_WARNING := 1
 
 docs: $(DOCS)/ready
-	@nice $(DOCS)/bin/python -m mkdocs build --strict --quiet
+	@nice $(DOCS)/bin/python -m mkdocs build --strict > build/docs.log 2>&1 || (cat build/docs.log; exit 1)
 	@$(DOCS)/bin/python tools/site/check_links.py build/site
 	@echo "build/site/index.html"
 
