@@ -3,8 +3,8 @@
     mutate.py BUILD REDUNDANT FILE=TARGET[,TARGET...]...
 
 BUILD is a folder configured with Ninja and built. FILE is a file of kernels or a header that they include, and TARGETs
-are the test programs in BUILD that show what it does. What they are made of is compiled again from a copy of FILE's folder,
-with one operation gone. REDUNDANT lists the deletions that may pass, `file function operation number: reason` a
+are the test programs in BUILD that show what it does. What they are made of is compiled again from a copy of FILE's
+folder, with one operation gone. REDUNDANT lists the deletions that may pass, `file function operation number: reason` a
 line; each must be there and must pass. An atomic isn't deleted but done plainly, a grid barrier is also replaced by a
 block's, and where threads vote each decides by itself.
 """
