@@ -2,8 +2,8 @@
 
     mutate.py BUILD REDUNDANT FILE=TARGET[,TARGET...]...
 
-BUILD is a folder configured with Ninja and built. FILE is a file of kernels or a header that they include, and TARGETs are
-the test programs in BUILD that show what it does. What the programs are made of is compiled again from a copy of FILE's
+BUILD is a folder configured with Ninja and built. FILE is a file of kernels or a header that they include, and TARGETs
+are the test programs in BUILD that show what it does. What they are made of is compiled again from a copy of FILE's
 folder, with one operation gone. REDUNDANT lists the deletions that may pass, `file function operation number: reason` a
 line; each must be there and must pass. An atomic isn't deleted but done plainly, a grid barrier is also replaced by a
 block's, and where threads vote each decides by itself.
@@ -19,8 +19,8 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-OPERATION = re.compile(r"(?:\b\w+::)*\b(__syncthreads(?:_or|_and|_count)?|__syncwarp|__threadfence(?:_system)?|grid_sync"
-                       r"|atomic(?:Add|Min|Max|Exch|CAS|Or|And|_load|_store))\s*\("
+OPERATION = re.compile(r"(?:\b\w+::)*\b(__syncthreads(?:_or|_and|_count)?|__syncwarp|__threadfence(?:_system)?"
+                       r"|grid_sync|atomic(?:Add|Min|Max|Exch|CAS|Or|And|_load|_store))\s*\("
                        r"|\b\w+(?:\.|->)(sync|any)\s*\(")  # a team's
 SECONDS = 300  # for one test program
 

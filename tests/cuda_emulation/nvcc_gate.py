@@ -2,8 +2,8 @@
 
     nvcc_gate.py BUDGET SOURCE... [-I FOLDER...] [--record]
 
-No kernel may spill a register, nor take more registers, static shared memory or memory for local arrays than BUDGET says
-for its architecture: a JSON file, {kernel: {architecture: [registers, bytes of shared memory, bytes of local memory]}}.
+No kernel may spill a register, nor take more registers, static shared memory or local memory than BUDGET says for its
+architecture: a JSON file, {kernel: {architecture: [registers, bytes of shared memory, bytes of local memory]}}.
 --record writes what there is into BUDGET, spills excepted. Where there is no nvcc, that is said and nothing done.
 """
 

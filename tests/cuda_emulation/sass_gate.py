@@ -2,9 +2,9 @@
 
     sass_gate.py EXPECTED [-I FOLDER...]
 
-EXPECTED is a JSON file, {source: {kernel: [instruction, ...]}}, sources relative to this folder's repository. A kernel is
-a regular expression for names such as nvcc_gate.py gives them; some kernel must match it, and each one that does must
-hold each instruction: "LDG.E.128", a load of 16 bytes from global memory, is there as LDG.E.128.CONSTANT, too. Prints one
+EXPECTED is a JSON file, {source: {kernel: [instruction, ...]}}, sources relative to the repository. A kernel is a
+regular expression for names as nvcc_gate.py gives them; some kernel must match it, and each one that does must hold
+each instruction: "LDG.E.128", a load of 16 bytes from global memory, is there as LDG.E.128.CONSTANT, too. Prints one
 line of the code for each. Needs nvcc, and cuobjdump from CUDA or the package nvidia-cuda-cuobjdump; where they are
 missing, that is said and nothing done.
 """
