@@ -3,7 +3,8 @@
 // The tour around a tree passes each edge twice, and the half-edge after u-w is the one after w-u among w's neighbours,
 // round and round. Once it is known how far every half-edge is from the end of its tour, the one by which a vertex is left
 // for good leads to the parent, and sums along the tours give depth and preorder. Within a level, preorder is
-// breadth-first order: both go by the parents first, and by label among siblings. So a stable sort by depth is the rest.
+// breadth-first order: preorder keeps subtrees apart, so both go by the parents first, and by label among siblings. A stable
+// sort by depth is the rest.
 #pragma once
 
 #include "formula.h"
@@ -170,8 +171,9 @@ __device__ __forceinline__ void rank_tours(Team &team, int32_t vertices, const A
   team.sync();
 }
 
-// Writes an item's forest of at most 2^30 vertices. root_of[v] is the root of v's tree, or -1 if v is in none, and then has no neighbours. The
-// adjacency must hold a forest: whoever calls this has made sure of it.
+// Writes an item's forest of at most 2^30 vertices. root_of[v] is the root of v's tree, or -1 if v is in none, and then has
+// no neighbours. The adjacency must hold a forest: whoever calls this has made sure of it. It takes more than 64 registers:
+// blocks of kernels that call it have at most 512 threads.
 template <class Team>
 __device__ void root_forest(Team &team, int64_t num_vertices, const Adjacency &adjacency, const int32_t *root_of,
                             const RootingScratch &scratch, int64_t item, const TreeRows &output) {
