@@ -10,7 +10,6 @@
 #include "formula.h"
 #include "team.h"
 #include "treescan/treescan.h"
-#include "workspace.h"
 
 namespace treescan::cuda {
 
@@ -53,7 +52,6 @@ struct RootingScratch {
   char *memory;  // aligned to 8 bytes
 
   TREESCAN_MEMBER static constexpr int64_t bytes(int64_t vertices) { return 32 * vertices + 64; }
-  void carve(Carver &carver, int64_t vertices) { memory = carver.take<char>(bytes(vertices)); }
 };
 
 // Every eighth half-edge or so is a post: a thread walks from it to the next. Which ones are is mixed up, lest the tour have
@@ -76,6 +74,7 @@ class Posts {
 
  private:
   static constexpr uint32_t factor = 0x9e3779b1u, inverse = 0x0e8b2f51u;
+  static_assert(factor * inverse == 1, "mixing is undone by the inverse");
   __device__ __forceinline__ uint32_t fold(uint32_t x) const { return x ^ x >> (bits_ + 1) / 2; }  // its own inverse
 
   int bits_;
