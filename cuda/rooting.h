@@ -3,13 +3,13 @@
 // The tour around a tree passes each edge twice, and the half-edge after u-w is the one after w-u among w's neighbours,
 // round and round. Once it is known how far every half-edge is from the end of its tour, the one by which a vertex is left
 // for good leads to the parent, and sums along the tours give depth and preorder. Within a level, preorder is
-// breadth-first order: both go by the parents first, and by label among siblings. So a stable sort by depth is the rest.
+// breadth-first order: preorder keeps subtrees apart, so both go by the parents first, and by label among siblings. A stable
+// sort by depth is the rest.
 #pragma once
 
 #include "formula.h"
 #include "team.h"
 #include "treescan/treescan.h"
-#include "workspace.h"
 
 namespace treescan::cuda {
 
@@ -52,7 +52,6 @@ struct RootingScratch {
   char *memory;  // aligned to 8 bytes
 
   TREESCAN_MEMBER static constexpr int64_t bytes(int64_t vertices) { return 32 * vertices + 64; }
-  void carve(Carver &carver, int64_t vertices) { memory = carver.take<char>(bytes(vertices)); }
 };
 
 // Every eighth half-edge or so is a post: a thread walks from it to the next. Which ones are is mixed up, lest the tour have
@@ -75,6 +74,7 @@ class Posts {
 
  private:
   static constexpr uint32_t factor = 0x9e3779b1u, inverse = 0x0e8b2f51u;
+  static_assert(factor * inverse == 1, "mixing is undone by the inverse");
   __device__ __forceinline__ uint32_t fold(uint32_t x) const { return x ^ x >> (bits_ + 1) / 2; }  // its own inverse
 
   int bits_;
@@ -170,8 +170,9 @@ __device__ __forceinline__ void rank_tours(Team &team, int32_t vertices, const A
   team.sync();
 }
 
-// Writes an item's forest of at most 2^30 vertices. root_of[v] is the root of v's tree, or -1 if v is in none, and then has no neighbours. The
-// adjacency must hold a forest: whoever calls this has made sure of it.
+// Writes an item's forest of at most 2^30 vertices. root_of[v] is the root of v's tree, or -1 if v is in none, and then has
+// no neighbours. The adjacency must hold a forest: whoever calls this has made sure of it. It takes more than 64 registers:
+// blocks of kernels that call it have at most 512 threads.
 template <class Team>
 __device__ void root_forest(Team &team, int64_t num_vertices, const Adjacency &adjacency, const int32_t *root_of,
                             const RootingScratch &scratch, int64_t item, const TreeRows &output) {

@@ -243,7 +243,7 @@ TEST(barriers_grow_with_the_logarithm) {
   const int32_t vertices = long_form() ? 65536 : 4096;
   const auto barriers = [&](const Forest &forest, bool grid) {
     const Batch batch({forest}, false);
-    const Report report = treescan::emulation::run({}, [&] { batch.check("large", grid, grid ? 2 : 1, 512); });
+    const Report report = treescan::emulation::run({}, [&] { batch.check("large", grid, grid ? 4 : 1, 256); });
     CHECK(report.findings.empty(), report.text());
     const auto &counters = report.kernels.begin()->second;
     return grid ? counters.grid_barriers : counters.most_barriers_of_a_block;

@@ -16,13 +16,13 @@ __device__ void root_item(Team &team, const Forests &forests, int64_t item, char
               item, rows);
 }
 
-__global__ void __launch_bounds__(1024) root_by_blocks_kernel(Forests forests, TreeRows rows) {
+__global__ void __launch_bounds__(256) root_by_blocks_kernel(Forests forests, TreeRows rows) {
   BlockTeam team;
   char *const scratch = forests.scratch + blockIdx.x * RootingScratch::bytes(forests.vertices);
   for (int64_t item = blockIdx.x; item < forests.items; item += gridDim.x) root_item(team, forests, item, scratch, rows);
 }
 
-__global__ void __launch_bounds__(1024) root_by_grid_kernel(Forests forests, TreeRows rows, GridMemory *memory) {
+__global__ void __launch_bounds__(256) root_by_grid_kernel(Forests forests, TreeRows rows, GridMemory *memory) {
   GridTeam team(memory);
   for (int64_t item = 0; item < forests.items; ++item) root_item(team, forests, item, forests.scratch, rows);
 }
