@@ -331,6 +331,9 @@ class Planner {
   bool canonical_ = false;
 };
 
+// No barrier stands between two trees: what one writes before its first barrier, nobody but the same thread still reads
+// for the tree before.
+
 // A block for each tree at a time. Blocks stay, and keep their scratch memory: shared memory if `scratch` is null.
 __global__ void __launch_bounds__(most_threads, 1) plan_by_blocks(PlanViews views, Rows parents, Rows orders,
                                                                   ScanStrategy strategy, char *scratch,
@@ -338,21 +341,17 @@ __global__ void __launch_bounds__(most_threads, 1) plan_by_blocks(PlanViews view
   SHARED_DYNAMIC(char, shared);
   BlockTeam team;
   char *const own = scratch ? scratch + blockIdx.x * Scratch::bytes(views.vertices) : shared;
-  for (int64_t tree = blockIdx.x; tree < views.trees; tree += gridDim.x) {
+  for (int64_t tree = blockIdx.x; tree < views.trees; tree += gridDim.x)
     Planner<BlockTeam>(team, views, parents, orders, tree, own, failure).make(strategy);
-    team.sync();
-  }
 }
 
 // One tree after the other, by all blocks together.
 __global__ void __launch_bounds__(most_threads, 1) plan_by_grid(PlanViews views, Rows parents, Rows orders,
-                                                             ScanStrategy strategy, char *scratch, GridMemory *memory,
-                                                             Failure *failure) {
+                                                                ScanStrategy strategy, char *scratch,
+                                                                GridMemory *memory, Failure *failure) {
   GridTeam team(memory);
-  for (int64_t tree = 0; tree < views.trees; ++tree) {
+  for (int64_t tree = 0; tree < views.trees; ++tree)
     Planner<GridTeam>(team, views, parents, orders, tree, scratch, failure).make(strategy);
-    team.sync();
-  }
 }
 
 // A model on paper, that of the spanning trees: blocks take as long as there are vertices, one tree after the other on

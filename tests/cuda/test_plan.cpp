@@ -326,7 +326,7 @@ TEST(every_item_has_its_own_rows) {
   std::mt19937 random(3);
   run([&] {
     std::vector<Forest> forests;
-    for (int k = 0; k < 9; ++k)  // more than blocks are resident
+    for (size_t k = 0; k < 9; ++k)
       forests.push_back(forest(parents_of(outlines[k % 7], 37, random), orders[k % 3], random));
     check_plans(forests, "nine trees");
   });
@@ -514,18 +514,24 @@ TEST(heavy_paths_have_as_many_layers_as_the_logarithm) {
   strategy = ScanStrategy::automatic;
 }
 
-// On a device without much shared memory blocks work in the device's.
-TEST(blocks_without_shared_memory) {
+// Blocks keep their memory from tree to tree: their own, or the device's where they have little.
+TEST(a_block_plans_many_trees) {
   std::mt19937 random(9);
-  treescan::emulation::Device device;
-  device.shared_opt_in = 1024;
-  const Report report = treescan::emulation::run({}, [&] {
-    std::vector<Forest> forests;
-    for (int k = 0; k < 40; ++k)  // more than there are blocks
-      forests.push_back(forest(parents_of(outlines[k % 7], 19, random), orders[k % 3], random));
-    check_plans(forests, "forty trees");
-  }, device);
-  CHECK(report.findings.empty(), report.text());
+  for (const size_t shared : {size_t{1024}, size_t{65536}}) {
+    treescan::emulation::Device device;
+    device.multiprocessors = 2;
+    device.blocks_per_multiprocessor = 1;
+    device.shared_opt_in = shared;
+    const Report report = treescan::emulation::run({}, [&] {
+      std::vector<Forest> forests;
+      for (size_t k = 0; k < 14; ++k)
+        forests.push_back(forest(parents_of(outlines[k % 7], 51, random), orders[k % 3], random));
+      check_plans(forests, "fourteen trees");
+    }, device);
+    CHECK(report.findings.empty(), report.text());
+    for (const auto &[kernel, counters] : report.kernels)
+      if (kernel.find("plan_by_blocks") != std::string::npos) EQUAL(counters.blocks, 2 * counters.launches);
+  }
 }
 
 // Any tree takes about as many barriers as any other, and of the device's memory a block touches little but results.
