@@ -14,8 +14,8 @@ struct Turns {
 
 constexpr uint32_t no_turn = INT32_MAX;
 
-// So many places of a path are fetched at a time, their loads independent of each other, before they are worked on one by
-// one: a long path isn't bound by the latency of each.
+// So many places of a path are fetched at a time, by loads that don't depend on each other, before they are worked on one
+// by one.
 constexpr int32_t places_ahead = 2;
 
 // Visits every place in trees after its children. A place has Sums sums, each `value(s, vertex)` plus what its children
@@ -52,7 +52,7 @@ __device__ __forceinline__ void sweep_up(const Plan &plan, Turns turns, const We
           if (last - j < top) continue;
           const int32_t first_child = plan.first_child[place[j]];
           Vector sums[Sums] = {};
-#pragma unroll 2
+#pragma unroll 1  // more at a time takes more registers than there are
           for (int32_t child = first_child + plan.num_children[place[j]] - 1; child >= first_child; --child) {
             if (child == below) {
               for (int s = 0; s < Sums; ++s) sums[s] = sums[s] + sent[s];
