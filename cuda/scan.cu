@@ -17,9 +17,9 @@ namespace {
 // Threads of a block, and blocks that a multiprocessor should hold at once.
 constexpr int most_threads = 256, least_blocks = 2;
 
-// A pass takes tiles of its inputs to tiles of its outputs. What vertices send to their parents and pass on to their children
-// waits in rows of the type that is computed in. Tiles of outputs are such rows, unless they are a half type's in memory;
-// for those there are `states`, rows that the block has to itself.
+// A pass takes tiles of its inputs to tiles of its outputs. What vertices send to their parents and pass on to their
+// children waits in rows of the type that is computed in. Tiles of outputs are such rows, unless they are a half
+// type's in memory; for those there are `states`, rows that the block has to itself.
 template <class Tile, class State>
 constexpr bool holds_states = std::is_same_v<Tile, State>;
 
@@ -69,8 +69,9 @@ struct Forward {
   }
 };
 
-// The sums of x wait for the way down in the rows of grad_weights, those of grad_y in the rows of grad_x. What is passed
-// down of x has no place in an output: it takes a row of states, which with half types the sums have left by then.
+// The sums of x wait for the way down in the rows of grad_weights, those of grad_y in the rows of grad_x. What is
+// passed down of x has no place in an output: it takes a row of states, which with half types the sums have left by
+// then.
 template <int Direction>
 struct Backward {
   static constexpr int inputs = 3, outputs = 2;
@@ -154,8 +155,8 @@ struct Backward {
   }
 };
 
-// Copies of tiles are numbered as the inputs are. Outputs take the place of inputs whose values are used up by then: y and
-// grad_weights that of x, grad_x that of grad_y.
+// Copies of tiles are numbered as the inputs are. Outputs take the place of inputs whose values are used up by then: y
+// and grad_weights that of x, grad_x that of grad_y.
 constexpr int copy_of_x = 0, copy_of_weights = 1, copy_of_grad_y = 2;
 
 template <int Inputs, int Outputs>
@@ -163,8 +164,8 @@ struct Operands {
   Operand in[Inputs], out[Outputs];
 };
 
-// Blocks take tasks in turns. Copies of tiles lie in shared memory, all of them and in the type that is computed in; or, as
-// well as states, in the block's part of `memory`, those that are needed and in the type that is stored.
+// Blocks take tasks in turns. Copies of tiles lie in shared memory, all of them and in the type that is computed in;
+// or, like states, in the block's part of `memory`, those that are needed and in the type that is stored.
 template <class Pass, class S, int N, bool InShared>
 __global__ void __launch_bounds__(most_threads, least_blocks)
     scan_tiles(PlanViews plans, Tiling tiling, Operands<Pass::inputs, Pass::outputs> operands, char *memory,
@@ -199,7 +200,7 @@ __global__ void __launch_bounds__(most_threads, least_blocks)
       if (is_copied(operands.in[i])) copy_in<S>(seat, operands.in[i], in[i]);
     }
     for (int i = 0; i < outputs; ++i) out[i] = tile_of(operands.out[i], i + 1 < outputs ? copy_of_grad_y : copy_of_x);
-    // Shared memory has room for no more than the copies: what is passed down takes the place of the weight, used by then.
+    // Shared memory holds the copies alone: what is passed down takes the place of the weight, which is used by then.
     for (int i = 0; i < num_states; ++i) states[i] = seat.own<T, N>(own_states, InShared ? copy_of_weights : i);
     __syncthreads();
 
@@ -228,8 +229,8 @@ int64_t ceil_divide(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 constexpr int64_t vector_bytes = 16, sector_bytes = 32, line_bytes = 128;
 
-// Tiles go to shared memory if they fit: every value is then moved once, and no step waits for memory. Rows in memory are
-// read by sectors, so tiles are at least as wide as one; wider ones are for calls that have enough of them.
+// Tiles go to shared memory if they fit: every value is then moved once, and no step waits for memory. Rows in memory
+// are read by sectors, so tiles are at least as wide as one; wider ones are for calls that have enough of them.
 Cut cut_of(std::initializer_list<const treescan_tensor *> tensors, int copies) {
   const treescan_tensor &x = **tensors.begin();
   const int64_t batch = x.sizes[0], channels = x.sizes[1], vertices = x.sizes[2] * (x.ndim == 4 ? x.sizes[3] : 1);
