@@ -14,11 +14,12 @@ namespace treescan::cuda {
 
 namespace {
 
-constexpr int most_threads = 256, least_blocks = 2;  // of a block; on a multiprocessor
+// Threads of a block, and blocks that a multiprocessor should hold at once.
+constexpr int most_threads = 256, least_blocks = 2;
 
-// A pass takes tiles of its inputs to tiles of its outputs, whose memory may be that of inputs: see Operands. What vertices
-// send to their parents and pass on to their children needs rows of the type that is computed in. Tiles of outputs are
-// such rows, but for half types in the caller's memory; those need `states`, rows that the block has to itself.
+// A pass takes tiles of its inputs to tiles of its outputs. What vertices send to their parents and pass on to their
+// children waits in rows of the type that is computed in. Tiles of outputs are such rows, unless they are a half
+// type's in memory; for those there are `states`, rows that the block has to itself.
 template <class Tile, class State>
 constexpr bool holds_states = std::is_same_v<Tile, State>;
 
@@ -68,8 +69,9 @@ struct Forward {
   }
 };
 
-// The sums of x wait for the way down in the rows of grad_weights, those of grad_y in the rows of grad_x. What is passed
-// down of x has no place in an output. The formulas are those of the CPU's kernels.
+// The sums of x wait for the way down in the rows of grad_weights, those of grad_y in the rows of grad_x. What is
+// passed down of x has no place in an output: it takes a row of states, which with half types the sums have left by
+// then.
 template <int Direction>
 struct Backward {
   static constexpr int inputs = 3, outputs = 2;
@@ -153,8 +155,8 @@ struct Backward {
   }
 };
 
-// Copies of tiles are numbered as the inputs are. Outputs take the place of inputs whose values are used up by then: y and
-// grad_weights that of x, grad_x that of grad_y.
+// Copies of tiles are numbered as the inputs are. Outputs take the place of inputs whose values are used up by then: y
+// and grad_weights that of x, grad_x that of grad_y.
 constexpr int copy_of_x = 0, copy_of_weights = 1, copy_of_grad_y = 2;
 
 template <int Inputs, int Outputs>
@@ -162,8 +164,8 @@ struct Operands {
   Operand in[Inputs], out[Outputs];
 };
 
-// Blocks take tasks in turns. Copies of tiles lie in shared memory, all of them and in the type that is computed in; or, as
-// well as states, in the block's part of `memory`, those that are needed and in the type that is stored.
+// Blocks take tasks in turns. Copies of tiles lie in shared memory, all of them and in the type that is computed in;
+// or, like states, in the block's part of `memory`, those that are needed and in the type that is stored.
 template <class Pass, class S, int N, bool InShared>
 __global__ void __launch_bounds__(most_threads, least_blocks)
     scan_tiles(PlanViews plans, Tiling tiling, Operands<Pass::inputs, Pass::outputs> operands, char *memory,
@@ -173,10 +175,11 @@ __global__ void __launch_bounds__(most_threads, least_blocks)
   using Tile = Rows<Stored, N>;
   using State = Rows<T, N>;
   constexpr int inputs = Pass::inputs, outputs = Pass::outputs;
-  constexpr int num_states = Pass::template num_states<holds_states<Tile, State>>, states_in_memory = InShared ? 0 : num_states;
+  constexpr int num_states = Pass::template num_states<holds_states<Tile, State>>;
+  constexpr int64_t state_bytes = InShared ? 0 : num_states * static_cast<int64_t>(sizeof(Lanes<T, N>));
   SHARED_DYNAMIC(char, shared);
   char *const own_states = InShared ? shared : in_global_memory(memory + blockIdx.x * block_bytes);
-  char *const own_copies = own_states + states_in_memory * tiling.vertices * tiling.vectors * static_cast<int64_t>(sizeof(Lanes<T, N>));
+  char *const own_copies = own_states + state_bytes * tiling.vertices * tiling.vectors;
 
   for (int64_t task = blockIdx.x; task < tiling.tasks; task += gridDim.x) {
     const Seat seat(tiling, task, N);
@@ -197,29 +200,24 @@ __global__ void __launch_bounds__(most_threads, least_blocks)
       if (is_copied(operands.in[i])) copy_in<S>(seat, operands.in[i], in[i]);
     }
     for (int i = 0; i < outputs; ++i) out[i] = tile_of(operands.out[i], i + 1 < outputs ? copy_of_grad_y : copy_of_x);
-    // On the way down a vertex uses its weight before it leaves what is passed on: in shared memory that needs no more room.
-    for (int i = 0; i < num_states; ++i)
-      states[i] = seat.own<T, N>(own_states, InShared ? copy_of_weights : i);
+    // Shared memory holds the copies alone: what is passed down takes the place of the weight, which is used by then.
+    for (int i = 0; i < num_states; ++i) states[i] = seat.own<T, N>(own_states, InShared ? copy_of_weights : i);
     __syncthreads();
 
-    const auto fill = [&](int64_t v, T value) {
-      for (int i = 0; i < outputs; ++i) out[i].store(v, State::Vector::all(value));
-    };
-    if (plan.summary->valid) {
-      for (int64_t place = plan.summary->num_planted + seat.turns.first; place < tiling.vertices; place += seat.turns.step)
-        fill(plan.vertex[place], T(0));
-      Pass::run(plan, seat.turns, in, out, states);
-    } else {
-      for (int64_t v = seat.turns.first; v < tiling.vertices; v += seat.turns.step) fill(v, T(__uint_as_float(0x7fc00000u)));
-    }
+    // Vertices in no tree get zeros. If the trees can't be followed, everything is NaN.
+    const bool valid = plan.summary->valid != 0;
+    const auto filling = State::Vector::all(valid ? T(0) : T(__uint_as_float(0x7fc00000u)));
+    for (int64_t place = (valid ? plan.summary->num_planted : 0) + int64_t{seat.turns.first}; place < tiling.vertices;
+         place += seat.turns.step)
+      for (int i = 0; i < outputs; ++i) out[i].store(valid ? plan.vertex[place] : place, filling);
+    if (valid) Pass::run(plan, seat.turns, in, out, states);
     __syncthreads();
-    // The next task's rows are copied in by the threads that copy these out.
+    // No barrier after this: a thread's rows are its own again in the next task's copies.
     for (int i = 0; i < outputs; ++i)
       if (is_copied(operands.out[i])) copy_out<S>(seat, out[i], operands.out[i]);
   }
 }
 
-// How a call is cut, by shapes and layouts alone.
 struct Cut {
   int lanes;
   bool in_shared;
@@ -231,8 +229,8 @@ int64_t ceil_divide(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 constexpr int64_t vector_bytes = 16, sector_bytes = 32, line_bytes = 128;
 
-// Tiles go to shared memory if they fit. Neither strategy is then bound by the latency of memory, and it moves only what it
-// has to. Rows in memory are read by whole sectors, so tiles are at least as wide as one.
+// Tiles go to shared memory if they fit: every value is then moved once, and no step waits for memory. Rows in memory
+// are read by sectors, so tiles are at least as wide as one; wider ones are for calls that have enough of them.
 Cut cut_of(std::initializer_list<const treescan_tensor *> tensors, int copies) {
   const treescan_tensor &x = **tensors.begin();
   const int64_t batch = x.sizes[0], channels = x.sizes[1], vertices = x.sizes[2] * (x.ndim == 4 ? x.sizes[3] : 1);
@@ -250,7 +248,7 @@ Cut cut_of(std::initializer_list<const treescan_tensor *> tensors, int copies) {
   int64_t least = std::min(total, any_vectors ? sector_bytes / (lanes * element) : 1), most;
   const bool in_shared = least * column_bytes <= shared_bytes;
   if (in_shared) {
-    most = std::min(shared_bytes / 2 / column_bytes, vector_bytes / 2);  // two blocks to a multiprocessor
+    most = std::min(shared_bytes / least_blocks / column_bytes, line_bytes / vector_bytes);
   } else {
     if (!all_vectors && std::all_of(tensors.begin(), tensors.end(), has_vectors(1))) lanes = 1;
     total = ceil_divide(channels, lanes);
@@ -262,7 +260,7 @@ Cut cut_of(std::initializer_list<const treescan_tensor *> tensors, int copies) {
   const int64_t enough = 2 * attribute(cudaDevAttrMultiProcessorCount);
   while (vectors > least && batch * ceil_divide(total, vectors) < enough) vectors = std::max(least, vectors / 2);
   // Tiles of about equal width.
-  vectors = ceil_divide(ceil_divide(total, ceil_divide(total, vectors)), least) * least;
+  vectors = std::min(total, ceil_divide(ceil_divide(total, ceil_divide(total, vectors)), least) * least);
   const int64_t tiles = ceil_divide(total, vectors);
   return {static_cast<int>(lanes), in_shared, {vertices, channels, vectors, tiles, batch * tiles},
           static_cast<int>(std::min<int64_t>(most_threads, ceil_divide(vertices * vectors, 32) * 32))};
@@ -288,6 +286,7 @@ Kernel<Pass> kernel_for(int32_t dtype, const Cut &cut) {
   }
 }
 
+// Of one direction. The first of the tensors is x; outputs follow inputs.
 template <class Pass>
 void run(const treescan_tensor &parent, const treescan_tensor &order,
          std::initializer_list<const treescan_tensor *> tensors, treescan_workspace *workspace, cudaStream_t stream) {

@@ -7,28 +7,29 @@
 
 namespace treescan::cuda {
 
-// Which paths of a layer a thread takes: the `first` and every `step`th from there. Threads that have no lanes take none.
+// Which paths of a layer a thread takes: the `first` and every `step`th from there. Threads without lanes take none.
 struct Turns {
   uint32_t first, step;
 };
 
 constexpr uint32_t no_turn = INT32_MAX;
 
-// So many places of a path are fetched at a time, their loads independent of each other, before they are worked on one by
-// one: a long path isn't bound by the latency of each.
+// So many places of a path are fetched at a time, by loads that don't depend on each other, and then worked on one by
+// one.
 constexpr int32_t places_ahead = 2;
 
 // Visits every place in trees after its children. A place has Sums sums, each `value(s, vertex)` plus what its children
 // send, and passes them to keep(vertex, is_top, sums). What a path's top sends to its parent on another path is made of
-// `states[s]`, where keep has to leave the sums of tops. Begins with a barrier.
+// `states[s]`, where keep has to leave the sums of tops. Each layer begins with a barrier.
 template <int Sums, class Weights, class State, class Value, class Keep>
 __device__ __forceinline__ void sweep_up(const Plan &plan, Turns turns, const Weights &weights,
                                          const State (&states)[Sums], Value value, Keep keep) {
   using Vector = typename State::Vector;
   for (int32_t layer = plan.summary->num_layers - 1; layer >= 0; --layer) {
     __syncthreads();
-    const auto paths_end = static_cast<uint32_t>(plan.layer_start[layer + 1]);
-    for (uint32_t path = static_cast<uint32_t>(plan.layer_start[layer]) + turns.first; path < paths_end; path += turns.step) {
+    const auto first_path = static_cast<uint32_t>(plan.layer_start[layer]),
+               paths_end = static_cast<uint32_t>(plan.layer_start[layer + 1]);
+    for (uint32_t path = first_path + turns.first; path < paths_end; path += turns.step) {
       const int32_t top = plan.path_start[path];
       int32_t below = -1;  // the place that was visited before, a child of the next
       Vector sent[Sums];   // by that
@@ -52,7 +53,7 @@ __device__ __forceinline__ void sweep_up(const Plan &plan, Turns turns, const We
           if (last - j < top) continue;
           const int32_t first_child = plan.first_child[place[j]];
           Vector sums[Sums] = {};
-#pragma unroll 2
+#pragma unroll 1  // more at a time takes more registers than there are
           for (int32_t child = first_child + plan.num_children[place[j]] - 1; child >= first_child; --child) {
             if (child == below) {
               for (int s = 0; s < Sums; ++s) sums[s] = sums[s] + sent[s];
@@ -73,9 +74,10 @@ __device__ __forceinline__ void sweep_up(const Plan &plan, Turns turns, const We
   }
 }
 
-// Visits every place in trees before its children, with `value(i, vertex)` for i < Values: start(vertex, values, passed)
-// sets what a root passes on; visit(vertex, w, values, passed) turns what its parent passes on into a vertex's own. A place
-// whose children aren't all on its path leaves that in `states` by hand_on(vertex, passed). Begins with a barrier.
+// Visits every place in trees before its children, with `value(i, vertex)` for i < Values: start(vertex, values,
+// passed) sets what a root passes on; visit(vertex, w, values, passed) turns what its parent passes on into a
+// vertex's own. A place whose children aren't all on its path leaves that in `states` by hand_on(vertex, passed).
+// Each layer begins with a barrier.
 template <int Passed, int Values, class Weights, class State, class Value, class Start, class Visit, class HandOn>
 __device__ __forceinline__ void sweep_down(const Plan &plan, Turns turns, const Weights &weights,
                                            const State (&states)[Passed], Value value, Start start, Visit visit,
@@ -84,8 +86,9 @@ __device__ __forceinline__ void sweep_down(const Plan &plan, Turns turns, const 
   const int32_t num_roots = plan.summary->num_roots, num_layers = plan.summary->num_layers;
   for (int32_t layer = 0; layer < num_layers; ++layer) {
     __syncthreads();
-    const auto paths_end = static_cast<uint32_t>(plan.layer_start[layer + 1]);
-    for (uint32_t path = static_cast<uint32_t>(plan.layer_start[layer]) + turns.first; path < paths_end; path += turns.step) {
+    const auto first_path = static_cast<uint32_t>(plan.layer_start[layer]),
+               paths_end = static_cast<uint32_t>(plan.layer_start[layer + 1]);
+    for (uint32_t path = first_path + turns.first; path < paths_end; path += turns.step) {
       const int32_t top = plan.path_start[path], end = plan.path_start[path + 1];
       Vector passed[Passed];
       for (int32_t next = top; next < end; next += places_ahead) {

@@ -1,5 +1,5 @@
-// Some channels of all vertices at a time, as scans take them from the caller's tensors: where they lie, if a thread's lanes
-// can be loaded there in one piece; else as a copy.
+// Some channels of all vertices at a time, as scans take them from the caller's tensors: where they lie, if a thread's
+// lanes can be loaded there in one piece; else as a copy.
 #pragma once
 
 #include "lanes.h"
@@ -98,8 +98,8 @@ __device__ __forceinline__ void copy_rows(const Seat &seat, const Rows<From, N> 
   }
 }
 
-// Where vertices lie side by side, a warp takes a run of them from each of its channels; the rows are whole on the other
-// side, so both are coalesced.
+// Where vertices lie side by side, a warp takes a run of them from each of its channels and makes whole rows of them,
+// so both sides are coalesced.
 template <class S, class R, int N>
 __device__ __forceinline__ void copy_in(const Seat &seat, const Operand &operand, const Rows<R, N> &rows) {
   if (operand.has_vectors) return copy_rows(seat, seat.in_place<S, N>(operand), rows);
