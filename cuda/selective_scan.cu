@@ -425,7 +425,7 @@ template <int direction>
 constexpr int passes_back = direction == both_ ? 2 : 1;
 
 template <class T, int S, int direction>
-__global__ void __launch_bounds__(threads, sizeof(T) == 8 ? 1 : 2)
+__global__ void __launch_bounds__(threads, sizeof(T) == 8 || (S > 1 && direction == up_) ? 1 : 2)
     scan_tiles_back(const Inputs<T> in, const View grad_y, const View grad_u, const View grad_delta, const View grad_z,
                     const Sums<T> sums_of) {
   constexpr int passes = passes_back<direction>, A_terms = passes, B_terms = passes + 1;
