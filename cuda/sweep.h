@@ -32,7 +32,7 @@ __device__ __forceinline__ void sweep_up(const Plan &plan, Turns turns, const We
     for (uint32_t path = first_path + turns.first; path < paths_end; path += turns.step) {
       const int32_t top = plan.path_start[path];
       int32_t below = -1;  // the place that was visited before, a child of the next
-      Vector sent[Sums];   // by that
+      Vector sent[Sums] = {};  // by that
       for (int32_t last = plan.path_start[path + 1] - 1; last >= top; last -= places_ahead) {
         int32_t place[places_ahead], vertex[places_ahead];
         Vector values[places_ahead][Sums], w[places_ahead];
@@ -90,7 +90,7 @@ __device__ __forceinline__ void sweep_down(const Plan &plan, Turns turns, const 
                paths_end = static_cast<uint32_t>(plan.layer_start[layer + 1]);
     for (uint32_t path = first_path + turns.first; path < paths_end; path += turns.step) {
       const int32_t top = plan.path_start[path], end = plan.path_start[path + 1];
-      Vector passed[Passed];
+      Vector passed[Passed] = {};
       for (int32_t next = top; next < end; next += places_ahead) {
         int32_t place[places_ahead], vertex[places_ahead];
         Vector values[places_ahead][Values], w[places_ahead];
