@@ -270,7 +270,7 @@ class Planner {
       scratch().head[i] = head;
       scratch().offset[i] = offset;
       if (plan().num_children[i] == 0) scratch().path_start[head] = offset + 1;
-      more_links_[i] = above == head ? make_link(i, 0) : make_link(above, 1);
+      more_links_[i] = make_link(above, above != head);
     });
     team_.sync();
     swap(links_, more_links_);

@@ -382,20 +382,23 @@ namespace {
 void check_fault(const Numbers &parent, const Numbers &order, ValueFault fault, const std::vector<int64_t> &numbers,
                  const char *what) {
   const Numbers good_parent = {0, 0, 0, 1, 1, 2}, good_order = {0, 1, 2, 3, 4, 5};
-  for (const TreeTeam t : {TreeTeam::block, TreeTeam::grid}) {
-    team = t;
-    run([&] {
-      const auto rows = [](const Numbers &good, const Numbers &bad) {
-        return [&](int64_t i) { return (i / 6 == 1 ? bad : good)[index(i % 6)]; };
-      };
-      const Twin<int32_t> parents({3, 6}, rows(good_parent, parent)), in_order({3, 6}, rows(good_order, order));
-      const Result result = make(parents, in_order);
-      CHECK(result.failure.fault == static_cast<int32_t>(fault), what, ": ", result.failure.fault);
-      for (size_t i = 0; i < numbers.size(); ++i) CHECK(result.failure.numbers[i] == numbers[i], what, ", number ", i);
-      CHECK(result.trees[0].summary.valid == 1 && result.trees[2].summary.valid == 1, what);
-      CHECK(result.trees[1].summary.valid == 0, what);
-    });
-  }
+  for (const TreeTeam t : {TreeTeam::block, TreeTeam::grid})
+    for (const Schedule schedule : {Schedule::in_order, Schedule::reversed}) {
+      team = t;
+      const Report report = treescan::emulation::run({schedule}, [&] {
+        const auto rows = [](const Numbers &good, const Numbers &bad) {
+          return [&](int64_t i) { return (i / 6 == 1 ? bad : good)[index(i % 6)]; };
+        };
+        const Twin<int32_t> parents({3, 6}, rows(good_parent, parent)), in_order({3, 6}, rows(good_order, order));
+        const Result result = make(parents, in_order);
+        CHECK(result.failure.fault == static_cast<int32_t>(fault), what, ": ", result.failure.fault);
+        for (size_t i = 0; i < numbers.size(); ++i)
+          CHECK(result.failure.numbers[i] == numbers[i], what, ", number ", i);
+        CHECK(result.trees[0].summary.valid == 1 && result.trees[2].summary.valid == 1, what);
+        CHECK(result.trees[1].summary.valid == 0, what);
+      });
+      CHECK(report.findings.empty(), report.text());
+    }
   team = TreeTeam::automatic;
 }
 
