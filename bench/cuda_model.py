@@ -22,18 +22,20 @@ COUNTERS = ROOT / "tests" / "cuda" / "counters.txt"
 class Device:
     bytes_per_second: float   # of a copy on the device, reading and writing
     launch: float             # seconds of a launch
-    barrier: float            # of a block's barrier, with what waits for memory before it
-    step: float               # from one vertex of a path to the next: reads that wait for one another
+    barrier: float            # of a block's barrier, and of finding the next paths
+    step_in_shared: float     # from one vertex of a path to the next: reads that wait for one another
+    step_in_global: float     # the same where rows are in global memory; two vertices are fetched ahead
     multiprocessors: int
-    blocks: int               # resident on each
+    shared: int               # bytes of each
+    blocks: int               # resident on each, of a kernel whose registers allow no more
 
 
-H100 = Device(bytes_per_second=3.0e12, launch=3e-6, barrier=1e-6, step=0.5e-6, multiprocessors=132, blocks=4)
+H100 = Device(bytes_per_second=3.0e12, launch=3e-6, barrier=0.2e-6, step_in_shared=0.1e-6, step_in_global=0.3e-6,
+              multiprocessors=132, shared=227 * 1024, blocks=2)
 
 # (name, batch, channels of the scan, rows, columns); a sequence has one row.
 STAGES = [(f"GrootV-T stage {i + 1}", 128, 160 * 2**i, 56 // 2**i, 56 // 2**i) for i in range(4)]
 STAGES.append(("GrootL, 2,048 tokens", 1, 1536, 1, 2048))
-CHANNELS_OF_A_TILE = 32
 
 
 def counters() -> dict[str, float]:
@@ -82,15 +84,29 @@ def example(channels: int, rows: int, columns: int) -> Shape:
     return shape(tree.parent[0].numpy(), tree.order[0].numpy())
 
 
+def rounds_and_step(device: Device, tasks_of: int, channels: int, vertices: int) -> tuple[int, float]:
+    """How often the device fills with blocks, and a step's time: tiles as cuda/scan.cu cuts them for a forward scan."""
+    most, least = 8, 2  # vectors of 16 bytes: a line of 128 bytes, a sector of 32
+    of_a_vector = 2 * 16 * vertices
+    fitting = min(most, device.shared // 2 // of_a_vector)
+    in_shared = fitting >= least
+    vectors = fitting // least * least if in_shared else most
+    blocks = device.shared // (vectors * of_a_vector) if in_shared else device.blocks
+    tasks = tasks_of * -(-channels // (4 * vectors))
+    rounds = -(-tasks // (device.multiprocessors * max(1, min(8, blocks))))
+    return rounds, device.step_in_shared if in_shared else device.step_in_global
+
+
 def scan_times(device: Device, found: Shape, batch: int, channels: int, vertices: int, counted: dict, kind: str) -> dict:
     """Seconds of a scan by what could limit it: memory, and the steps and barriers that wait for one another."""
     tensor = 4 * batch * channels * vertices
-    tasks = batch * -(-channels // CHANNELS_OF_A_TILE)
-    rounds = -(-tasks // (device.multiprocessors * device.blocks))
-    memory = counted[f"{kind}_both_channels_last_paths_touched"] * tensor / device.bytes_per_second
-    waiting = {"paths": rounds * 2 * (found.steps * device.step + found.layers * device.barrier),
-               "levels": rounds * 2 * found.levels * (device.step + device.barrier)}
-    launches = counted[f"{kind}_both_channels_last_paths_launches"] * device.launch
+    rounds, step = rounds_and_step(device, batch, channels, vertices)
+    place = "" if step == device.step_in_shared else "_large"
+    name = f"{kind}_both_channels_last{place}_paths"
+    memory = counted[f"{name}_touched"] * tensor / device.bytes_per_second
+    waiting = {"paths": rounds * 2 * (found.steps * step + found.layers * device.barrier),
+               "levels": rounds * 2 * found.levels * (step + device.barrier)}
+    launches = counted[f"{name}_launches"] * device.launch
     return {"memory": memory, **waiting, "total": launches + max(memory, min(waiting.values()))}
 
 
@@ -111,14 +127,23 @@ def table(device: Device = H100) -> str:
 
 
 def assumptions(device: Device = H100) -> str:
-    return (f"{device.bytes_per_second / 1e12:.1f} TB/s, {1e6 * device.launch:.0f} µs a launch, {1e6 * device.barrier:.1f} µs a "
-            f"barrier, {1e6 * device.step:.1f} µs a step, {device.blocks} blocks on each of {device.multiprocessors} "
-            "multiprocessors")
+    return (f"{device.bytes_per_second / 1e12:.1f} TB/s, {1e6 * device.launch:.0f} µs a launch, {1e6 * device.barrier:.1f} µs\na "
+            f"barrier, {1e6 * device.step_in_shared:.1f} µs a step in shared memory and {1e6 * device.step_in_global:.1f} µs in "
+            f"global, {device.multiprocessors} multiprocessors, as many\nblocks on each as shared memory and registers allow")
 
 
 def counted_table() -> str:
-    return "\n".join(["| what | counted |", "|---|---|"]
-                     + [f"| {name.replace('_', ' ')} | {value:g} |" for name, value in counters().items()])
+    """The scans' numbers in rows of their own, then what else there is."""
+    found = counters()
+    kinds = ("touched", "requested", "barriers", "launches")
+    scans = sorted({name.rsplit("_", 1)[0] for name in found if name.endswith("_touched")})
+    lines = ["| scan, 28×28 tree, 32 channels | touched | requested | barriers of a block, plan included | launches |",
+             "|---|---|---|---|---|"]
+    lines += [f"| {scan.replace('_', ' ')} | " + " | ".join(f"{found[f'{scan}_{kind}']:.3g}" for kind in kinds) + " |"
+              for scan in scans]
+    rest = {name: value for name, value in found.items() if not any(name.startswith(scan + "_") for scan in scans)}
+    lines += ["", "| else | counted |", "|---|---|"]
+    return "\n".join(lines + [f"| {name.replace('_', ' ')} | {value:.3g} |" for name, value in rest.items()])
 
 
 BLOCKS = {"model": table, "assumptions": assumptions, "counters": counted_table}
