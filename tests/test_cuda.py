@@ -178,9 +178,8 @@ def test_the_watch_finds_transfers_and_looks():
 
 
 def test_fake_kernels_know_devices():
-    tree = treescan.Tree.from_parents(torch.tensor([[0, 0, 1, 1]] * 2))
     graph = treescan.chain_graph(4).arguments
-    with FakeTensorMode() as fakes:
+    with FakeTensorMode():
         x, cost, A = (torch.empty(*shape, device="cuda:1") for shape in ((2, 3, 4), (2, 3), (3, 2)))
         parent, order = (torch.empty(2, 4, dtype=torch.int32, device="cuda:1") for _ in range(2))
         root = torch.empty(1, dtype=torch.int32, device="cuda:1")
