@@ -167,7 +167,7 @@ struct Operands {
 // Blocks take tasks in turns. Copies of tiles lie in shared memory, all of them and in the type that is computed in;
 // or, like states, in the block's part of `memory`, those that are needed and in the type that is stored.
 template <class Pass, class S, int N, bool InShared>
-__global__ void __launch_bounds__(most_threads, least_blocks)
+__global__ void __launch_bounds__(most_threads, sizeof(S) == 8 ? 1 : least_blocks)  // doubles take twice the registers
     scan_tiles(PlanViews plans, Tiling tiling, Operands<Pass::inputs, Pass::outputs> operands, char *memory,
                int64_t block_bytes) {
   using T = Computed<S>;
