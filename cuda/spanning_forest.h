@@ -58,7 +58,8 @@ __device__ __forceinline__ void jump_to_ends(Team &team, int32_t *above, int64_t
   for (int64_t reached = 1; moves && reached < vertices; reached *= 2) {
     bool moved = false;
     for_each(team, vertices, [&](int64_t v) {
-      const int32_t up = atomic_load(above + v), beyond = atomic_load(above + up);
+      const int32_t up = above[v];  // which nobody else writes
+      const int32_t beyond = atomic_load(above + up);
       if (beyond == up) return;
       atomic_store(above + v, beyond);
       moved = true;
