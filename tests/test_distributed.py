@@ -1,5 +1,6 @@
 """Two processes under torchrun compute what one does: DDP, FSDP2, and DTensors sharded along batch and channels."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -171,3 +172,5 @@ if __name__ == "__main__":
         check(torch.distributed.get_rank())
         print(name + "\n", end="", flush=True)
     torch.distributed.destroy_process_group()
+    # Without Python's shutdown: a thread of Gloo that still holds a tensor then would ask for the interpreter and abort the process.
+    os._exit(0)
