@@ -6,6 +6,7 @@
 
 #include "device.h"
 #include "status.h"
+#include "strategy.h"
 #include "workspace.h"
 
 namespace treescan::cuda {
@@ -45,6 +46,16 @@ unsigned resident_blocks(void (*kernel)(Parameters...), int threads, size_t shar
 // Grids have one dimension, of at most 2^31-1 blocks; kernels walk over the rest.
 inline unsigned grid_size(int64_t blocks) {
   return static_cast<unsigned>(std::min<int64_t>(std::max<int64_t>(blocks, 1), INT32_MAX));
+}
+
+// Whether trees, one after the other, are better worked on by the whole grid than each by a block. A model on paper: blocks take
+// as long as there are vertices, one tree after the other on each multiprocessor; the grid takes for each tree as long as a
+// block does for so many vertices, for its barriers are dear.
+inline bool grid_pays(int64_t trees, int64_t vertices) {
+  constexpr int64_t worth_of_a_grid = 1 << 15;
+  if (tree_team() != TreeTeam::automatic) return tree_team() == TreeTeam::grid;
+  const int64_t processors = attribute(cudaDevAttrMultiProcessorCount);
+  return times((trees + processors - 1) / processors, vertices) > times(trees, worth_of_a_grid);
 }
 
 // Memory of the device for the length of a call's work, in the order of the stream.

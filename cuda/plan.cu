@@ -354,16 +354,6 @@ __global__ void __launch_bounds__(most_threads, 1) plan_by_grid(PlanViews views,
     Planner<GridTeam>(team, views, parents, orders, tree, scratch, failure).make(strategy);
 }
 
-// A model on paper, that of the spanning trees: blocks take as long as there are vertices, one tree after the other on
-// each multiprocessor; the grid takes for each tree as long as a block does for so many vertices, for its barriers are
-// dear.
-bool grid_pays(int64_t trees, int64_t vertices) {
-  constexpr int64_t worth_of_a_grid = 1 << 15;
-  if (tree_team() != TreeTeam::automatic) return tree_team() == TreeTeam::grid;
-  const int64_t processors = attribute(cudaDevAttrMultiProcessorCount);
-  return times((trees + processors - 1) / processors, vertices) > times(trees, worth_of_a_grid);
-}
-
 }  // namespace
 
 Plans::Plans(Carver &carver, const treescan_tensor &parent, const treescan_tensor &order) {
@@ -381,9 +371,7 @@ Plans::Plans(Carver &carver, const treescan_tensor &parent, const treescan_tenso
     grid_memory_ = carver.take<GridMemory>(1);
     scratch_ = carver.take<char>(bytes);
   } else {
-    constexpr int64_t static_shared = 1024;  // more than the kernel's arrays of fixed size take
-    if (bytes <= attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin) - static_shared)
-      shared_bytes_ = static_cast<size_t>(bytes);
+    if (bytes <= most_dynamic_shared()) shared_bytes_ = static_cast<size_t>(bytes);
     blocks_ = static_cast<unsigned>(std::min<int64_t>(trees, resident_blocks(plan_by_blocks, threads_, shared_bytes_)));
     scratch_ = shared_bytes_ ? nullptr : carver.take<char>(times(blocks_, bytes));
   }

@@ -418,7 +418,7 @@ class Launch {
   Launch(int64_t batch, int64_t vertices) {
     if (vertices > most_vertices)
       fail(TREESCAN_TOO_LARGE, "tree: expected at most ", most_vertices, " vertices in CUDA memory, got ", vertices);
-    by_grid_ = chooses_grid(batch, vertices);
+    by_grid_ = grid_pays(batch, vertices);
     Pieces pieces{nullptr, by_grid_ ? 0 : most_dynamic_shared(), nullptr};
     Scratch(pieces, vertices);
     own_bytes_ = pieces.own_used;
@@ -451,15 +451,6 @@ class Launch {
   }
 
  private:
-  // A model on paper: a block takes as long as its tree is large, and each multiprocessor has one after the other; the
-  // grid's barriers take it, for each tree, as long as a block takes for so many vertices.
-  static bool chooses_grid(int64_t batch, int64_t vertices) {
-    constexpr int64_t worth_of_a_grid = 1 << 15;
-    if (tree_team() != TreeTeam::automatic) return tree_team() == TreeTeam::grid;
-    const int64_t processors = attribute(cudaDevAttrMultiProcessorCount);
-    return times((batch + processors - 1) / processors, vertices) > times(batch, worth_of_a_grid);
-  }
-
   bool by_grid_;
   int threads_;
   unsigned blocks_;

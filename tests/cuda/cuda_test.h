@@ -102,6 +102,62 @@ class Twin {
   treescan_tensor cpu_{}, cuda_{};
 };
 
+// A graph and its list of edges, if it has one, on both sides.
+struct TwinGraph {
+  treescan_graph cpu{}, cuda{};
+
+  explicit TwinGraph(const treescan_graph &graph) : cpu(graph), cuda(graph) {}
+  TwinGraph(treescan_graph graph, const treescan_tensor *cpu_list, const treescan_tensor *cuda_list)
+      : cpu(graph), cuda(graph) {
+    cpu.edge_index = cpu_list;
+    cuda.edge_index = cuda_list;
+  }
+
+  int64_t vertices() const {
+    int64_t count = 0;
+    treescan_graph_num_vertices(&cpu, &count);
+    return count;
+  }
+  int64_t edges() const {
+    int64_t count = 0;
+    treescan_graph_num_edges(&cpu, &count);
+    return count;
+  }
+};
+
+inline TwinGraph grid(int64_t height, int64_t width, int32_t connectivity) {
+  treescan_graph graph{};
+  graph.kind = TREESCAN_GRID;
+  graph.height = height;
+  graph.width = width;
+  graph.connectivity = connectivity;
+  return TwinGraph(graph);
+}
+
+inline TwinGraph tokens(int64_t length, int64_t window, const treescan_tensor *contexts) {
+  treescan_graph graph{};
+  graph.kind = TREESCAN_TOKENS;
+  graph.length = length;
+  graph.window = window;
+  graph.context_length = contexts;
+  return TwinGraph(graph);
+}
+
+inline TwinGraph chain(int64_t length) {
+  treescan_graph graph{};
+  graph.kind = TREESCAN_CHAIN;
+  graph.length = length;
+  return TwinGraph(graph);
+}
+
+template <class Index>
+TwinGraph edge_list(int64_t vertices, const Twin<Index> &list) {
+  treescan_graph graph{};
+  graph.kind = TREESCAN_EDGES;
+  graph.num_vertices = vertices;
+  return TwinGraph(graph, list.cpu(), list.cuda());
+}
+
 // Waits for the device and hears what it found wrong.
 inline treescan_status synchronize() { return treescan_synchronize(TREESCAN_CUDA, 0, nullptr); }
 

@@ -57,14 +57,6 @@ struct Tree {
   }
 };
 
-treescan_graph grid(int64_t side) {
-  treescan_graph graph{};
-  graph.kind = TREESCAN_GRID;
-  graph.connectivity = 4;
-  graph.height = graph.width = side;
-  return graph;
-}
-
 // A device whose blocks hold no tile of a scan in shared memory, as real ones hold none of a large image.
 treescan::emulation::Device without_room() {
   treescan::emulation::Device device;
@@ -85,7 +77,7 @@ void scans(const std::string &layout, const std::string &strategy, const treesca
     // The launch that plans the tree has its own numbers: it doesn't depend on channels.
     double plan_touched = 0;
     const Report report = treescan::emulation::run(counting(), [&] {
-      const Tree tree(grid(side), 1, vertices);
+      const Tree tree(grid(side, side, 4).cpu, 1, vertices);
       const std::vector<int64_t> shape = {1, channels, vertices};
       const auto value = [](int64_t i) { return static_cast<float>(i % 17) / 16 - 0.4f; };
       const Twin<float> x(shape, value, strides), weights(shape, value, strides), grad(shape, value, strides);
@@ -133,7 +125,7 @@ TEST(transfers_of_scans) {
 TEST(launches_from_features_to_the_scan) {
   constexpr int64_t batch = 2, side = 56, vertices = side * side, edges = 2 * side * (side - 1), channels = 4;
   const Report report = treescan::emulation::run(counting(), [&] {
-    const treescan_graph graph = grid(side);
+    const treescan_graph graph = grid(side, side, 4).cpu;
     std::mt19937 random(3);
     const auto value = [&](int64_t) { return std::uniform_real_distribution<float>()(random); };
     const std::vector<int64_t> shape = {batch, channels, vertices}, strides = {channels * vertices, 1, channels};

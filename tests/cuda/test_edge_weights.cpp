@@ -11,62 +11,14 @@ namespace {
 
 constexpr float infinity = std::numeric_limits<float>::infinity();
 
-treescan_graph grid(int64_t height, int64_t width, int32_t connectivity) {
-  treescan_graph graph{};
-  graph.kind = TREESCAN_GRID;
-  graph.height = height;
-  graph.width = width;
-  graph.connectivity = connectivity;
-  return graph;
-}
-
-treescan_graph tokens(int64_t length, int64_t window, const treescan_tensor *contexts) {
-  treescan_graph graph{};
-  graph.kind = TREESCAN_TOKENS;
-  graph.length = length;
-  graph.window = window;
-  graph.context_length = contexts;
-  return graph;
-}
-
-treescan_graph chain(int64_t length) {
-  treescan_graph graph{};
-  graph.kind = TREESCAN_CHAIN;
-  graph.length = length;
-  return graph;
-}
-
-treescan_graph list(int64_t vertices, const treescan_tensor *edges) {
-  treescan_graph graph{};
-  graph.kind = TREESCAN_EDGES;
-  graph.num_vertices = vertices;
-  graph.edge_index = edges;
-  return graph;
-}
-
-int64_t num_edges(const treescan_graph &graph) {
-  int64_t count = 0;
-  SUCCEEDS(treescan_graph_num_edges(&graph, &count));
-  return count;
-}
-
 // In [-1, 1], and each different enough from the others.
 double feature(int64_t i) { return std::sin(static_cast<double>(i * i + 3 * i)); }
 
-// A graph in both memories; only a list of edges differs.
-struct Graphs {
-  treescan_graph cpu, cuda;
-  Graphs(const treescan_graph &graph) : cpu(graph), cuda(graph) {}
-  template <class T>
-  Graphs(int64_t vertices, const Twin<T> &edges)
-      : cpu(list(vertices, edges.cpu())), cuda(list(vertices, edges.cuda())) {}
-};
-
 const std::vector<int32_t> metrics = {TREESCAN_COSINE, TREESCAN_L2, TREESCAN_L1};
 
-void compare(const Graphs &graph, const treescan_tensor &cpu, const treescan_tensor &cuda, int32_t metric,
+void compare(const TwinGraph &graph, const treescan_tensor &cpu, const treescan_tensor &cuda, int32_t metric,
              int32_t exponential) {
-  const int64_t edges = num_edges(graph.cpu);
+  const int64_t edges = graph.edges();
   const Twin<float> cost({cpu.sizes[0], edges}, -7.f, {2 * edges + 3, 2});
   SUCCEEDS(treescan_edge_weights(&graph.cpu, &cpu, metric, exponential, cost.cpu(), nullptr, nullptr));
   SUCCEEDS(treescan_edge_weights(&graph.cuda, &cuda, metric, exponential, cost.cuda(), nullptr, nullptr));
@@ -75,7 +27,7 @@ void compare(const Graphs &graph, const treescan_tensor &cpu, const treescan_ten
 }
 
 template <class T>
-void compare(const Graphs &graph, const Numbers &sizes, const Numbers &strides = {},
+void compare(const TwinGraph &graph, const Numbers &sizes, const Numbers &strides = {},
              const std::vector<int32_t> &chosen_metrics = metrics) {
   const Twin<T> x(sizes, [](int64_t i) { return testing::number<T>(feature(i)); }, strides);
   for (const int32_t metric : chosen_metrics)
@@ -92,7 +44,7 @@ template <class T>
 void compare_layouts() {
   expect_clean_once([] {
     const int64_t h = 3, w = 5, v = h * w;
-    const Graphs graph(grid(h, w, 8));
+    const TwinGraph graph = grid(h, w, 8);
     for (const int64_t b : {1, 2})
       for (const int64_t c : {0, 5, 16, 21}) {
         compare<T>(graph, {b, c, v});
@@ -132,11 +84,11 @@ TEST(every_graph_under_every_schedule) {
       compare<float>(chain(7), {2, 9, 7}, strides, {TREESCAN_COSINE});
       compare<float>(tokens(7, 3, nullptr), {2, 9, 7}, strides, {TREESCAN_COSINE});
       compare<float>(tokens(7, 20, contexts.cpu()), {2, 9, 7}, strides, {TREESCAN_COSINE});
-      compare<float>(Graphs(7, common), {2, 9, 7}, strides, {TREESCAN_COSINE});
-      compare<float>(Graphs(7, own), {2, 9, 7}, strides, {TREESCAN_COSINE});
+      compare<float>(edge_list(7, common), {2, 9, 7}, strides, {TREESCAN_COSINE});
+      compare<float>(edge_list(7, own), {2, 9, 7}, strides, {TREESCAN_COSINE});
     }
     compare<float>(grid(3, 4, 4), {0, 3, 12});
-    compare<float>(Graphs(5, Twin<int32_t>({0, 2}, 0)), {2, 3, 5});
+    compare<float>(edge_list(5, Twin<int32_t>({0, 2}, 0)), {2, 3, 5});
   });
 }
 
@@ -146,8 +98,8 @@ TEST(larger_graphs) {
     compare<float>(grid(19, 23, 8), {1, 18, 19, 23});
     compare<float>(grid(19, 23, 8), {1, 18, 19, 23}, {19 * 23 * 18, 1, 23 * 18, 18});
     const Twin<int32_t> edges({700, 2}, [](int64_t i) { return i * i % 97; });
-    compare<treescan::bfloat16>(Graphs(97, edges), {1, 20, 97});
-    compare<treescan::bfloat16>(Graphs(97, edges), {1, 20, 97}, {97 * 20, 1, 20});
+    compare<treescan::bfloat16>(edge_list(97, edges), {1, 20, 97});
+    compare<treescan::bfloat16>(edge_list(97, edges), {1, 20, 97}, {97 * 20, 1, 20});
   });
 }
 
@@ -178,7 +130,7 @@ TEST(one_launch) {
   for (const int kind : {0, 1, 2, 3}) {
     const Report report = treescan::emulation::run({}, [&] {
       const Twin<int64_t> equal({2}, int64_t{4});
-      const treescan_graph graphs[] = {grid(2, 3, 8), chain(6), tokens(6, 2, nullptr), tokens(6, 2, equal.cpu())};
+      const TwinGraph graphs[] = {grid(2, 3, 8), chain(6), tokens(6, 2, nullptr), tokens(6, 2, equal.cpu())};
       compare<float>(graphs[kind], {2, 3, 6});
     });
     EQUAL(launches(report), 3);
@@ -190,11 +142,11 @@ TEST(coalesced) {
   if (!treescan::emulation::sees_accesses()) return;
   const int64_t side = 32, v = side * side, channels = 32;
   for (const Numbers &strides : {Numbers{v * channels, v, 1}, Numbers{v * channels, 1, channels}}) {
-    const treescan_graph graph = grid(side, side, 4);
-    const int64_t edges = num_edges(graph);
+    const TwinGraph graph = grid(side, side, 4);
+    const int64_t edges = graph.edges();
     const Report report = treescan::emulation::run({Schedule::lockstep, 0, 1, true}, [&] {
       const Twin<float> x({1, channels, v}, feature, strides), cost({1, edges}, 0.f);
-      SUCCEEDS(treescan_edge_weights(&graph, x.cuda(), TREESCAN_COSINE, 0, cost.cuda(), nullptr, nullptr));
+      SUCCEEDS(treescan_edge_weights(&graph.cuda, x.cuda(), TREESCAN_COSINE, 0, cost.cuda(), nullptr, nullptr));
     });
     const auto &loads = report.kernels.begin()->second.loads;
     CHECK(loads.bytes == edges * 2 * channels * 4, loads.bytes);
@@ -205,12 +157,12 @@ TEST(coalesced) {
 TEST(scratch_memory_of_the_caller) {
   expect_clean("edge_weights", [] {
     const Twin<int64_t> contexts({2}, [](int64_t i) { return 2 + 3 * i; });
-    const treescan_graph graph = tokens(6, 2, contexts.cpu());
-    const int64_t edges = num_edges(graph);
+    const TwinGraph graph = tokens(6, 2, contexts.cpu());
+    const int64_t edges = graph.edges();
     const Twin<float> x({2, 3, 6}, feature), cost({2, edges}, -7.f);
     const auto weights = [&](const treescan_tensor *features, const treescan_tensor *output,
                              treescan_workspace *workspace) {
-      return treescan_edge_weights(&graph, features, TREESCAN_L2, 0, output, workspace, nullptr);
+      return treescan_edge_weights(&graph.cpu, features, TREESCAN_L2, 0, output, workspace, nullptr);
     };
     treescan_workspace workspace{};
     SUCCEEDS(weights(x.cuda(), cost.cuda(), &workspace));
@@ -229,16 +181,16 @@ TEST(scratch_memory_of_the_caller) {
 TEST(recorded_in_a_cuda_graph) {
   expect_clean("edge_weights", [] {
     const Twin<int64_t> contexts({2}, [](int64_t i) { return 2 + 3 * i; });
-    const treescan_graph graph = tokens(6, 2, contexts.cpu());
-    const Twin<float> x({2, 3, 6}, feature), cost({2, num_edges(graph)}, -7.f);
+    const TwinGraph graph = tokens(6, 2, contexts.cpu());
+    const Twin<float> x({2, 3, 6}, feature), cost({2, graph.edges()}, -7.f);
     cudaStream_t stream = nullptr;
     cudaGraph_t recorded = nullptr;
     succeed(cudaStreamCreate(&stream), "cudaStreamCreate");
     succeed(cudaStreamBeginCapture(stream, cudaStreamCaptureModeGlobal), "cudaStreamBeginCapture");
-    SUCCEEDS(treescan_edge_weights(&graph, x.cuda(), TREESCAN_L1, 1, cost.cuda(), nullptr, stream));
+    SUCCEEDS(treescan_edge_weights(&graph.cuda, x.cuda(), TREESCAN_L1, 1, cost.cuda(), nullptr, stream));
     succeed(cudaStreamEndCapture(stream, &recorded), "cudaStreamEndCapture");
     succeed(cudaStreamDestroy(stream), "cudaStreamDestroy");
-    SUCCEEDS(treescan_edge_weights(&graph, x.cpu(), TREESCAN_L1, 1, cost.cpu(), nullptr, nullptr));
+    SUCCEEDS(treescan_edge_weights(&graph.cpu, x.cpu(), TREESCAN_L1, 1, cost.cpu(), nullptr, nullptr));
     CHECK(cost.same());
   });
 }
@@ -249,7 +201,7 @@ TEST(edges_that_name_no_vertex) {
       for (const int64_t end : {0, 1})
         for (const Numbers &strides : {Numbers{15, 5, 1}, Numbers{15, 1, 3}}) {
           const Twin<int64_t> edges({4, 2}, [&](int64_t i) { return i == 4 + end ? bad : i % 5; });
-          const Graphs graph(5, edges);
+          const TwinGraph graph = edge_list(5, edges);
           const Twin<float> x({2, 3, 5}, feature, strides), cost({2, 4}, -7.f);
           SUCCEEDS(treescan_edge_weights(&graph.cuda, x.cuda(), TREESCAN_L1, 0, cost.cuda(), nullptr, nullptr));
           const std::string message = "graph->edge_index: expected vertices in [0, 5), got " + std::to_string(bad) +
@@ -266,17 +218,17 @@ TEST(edges_that_name_no_vertex) {
 
 TEST(exponentials_that_overflow) {
   expect_clean("edge_weights", [] {
-    const treescan_graph graph = chain(4);
+    const TwinGraph graph = chain(4);
     for (const Numbers &strides : {Numbers{4, 4, 1}, Numbers{4, 1, 1}}) {
       const Twin<float> x({2, 1, 4}, [](int64_t i) { return i < 6 ? 0 : 89 * (i - 5); }, strides), cost({2, 3}, -7.f);
-      SUCCEEDS(treescan_edge_weights(&graph, x.cuda(), TREESCAN_L1, 1, cost.cuda(), nullptr, nullptr));
+      SUCCEEDS(treescan_edge_weights(&graph.cuda, x.cuda(), TREESCAN_L1, 1, cost.cuda(), nullptr, nullptr));
       FAILS(synchronize(), TREESCAN_OUT_OF_RANGE, "exponential: exp(89), edge ");
       const std::vector<float> costs = cost.on_device();
       CHECK(costs == (std::vector<float>{1, 1, 1, 1, infinity, infinity}));
     }
     const Twin<float> infinite({1, 1, 2}, [](int64_t i) { return i == 0 ? 0.f : infinity; }), cost({1, 1}, -7.f);
-    const treescan_graph pair = chain(2);
-    SUCCEEDS(treescan_edge_weights(&pair, infinite.cuda(), TREESCAN_L1, 1, cost.cuda(), nullptr, nullptr));
+    const TwinGraph pair = chain(2);
+    SUCCEEDS(treescan_edge_weights(&pair.cuda, infinite.cuda(), TREESCAN_L1, 1, cost.cuda(), nullptr, nullptr));
     SUCCEEDS(synchronize());
     EQUAL(cost.on_device()[0], infinity);
   });
@@ -287,13 +239,13 @@ TEST(special_features) {
   expect_clean("edge_weights", [] {
     constexpr float nan = std::numeric_limits<float>::quiet_NaN();
     const float values[] = {0, 0, -0.f, 1, infinity, -infinity, 1e30f, nan, 2, 1e-30f, 1e-44f};
-    const treescan_graph graph = chain(11);
+    const TwinGraph graph = chain(11);
     for (const Numbers &strides : {Numbers{11, 11, 1}, Numbers{11, 1, 1}})
       for (const int32_t metric : metrics)
         for (const int32_t exponential : {0, metric == TREESCAN_COSINE ? 1 : 0}) {
           const Twin<float> x({1, 1, 11}, [&](int64_t i) { return values[i]; }, strides), cost({1, 10}, -7.f);
-          SUCCEEDS(treescan_edge_weights(&graph, x.cpu(), metric, exponential, cost.cpu(), nullptr, nullptr));
-          SUCCEEDS(treescan_edge_weights(&graph, x.cuda(), metric, exponential, cost.cuda(), nullptr, nullptr));
+          SUCCEEDS(treescan_edge_weights(&graph.cpu, x.cpu(), metric, exponential, cost.cpu(), nullptr, nullptr));
+          SUCCEEDS(treescan_edge_weights(&graph.cuda, x.cuda(), metric, exponential, cost.cuda(), nullptr, nullptr));
           SUCCEEDS(synchronize());
           const std::vector<float> costs = cost.on_device();
           for (int64_t e = 0; e < 10; ++e) {

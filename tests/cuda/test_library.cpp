@@ -44,11 +44,7 @@ TEST(the_whole_path_can_be_captured) {
     cudaStream_t stream;
     succeed(cudaStreamCreate(&stream), "cudaStreamCreate");
     {
-      treescan_graph graph{};
-      graph.kind = TREESCAN_GRID;
-      graph.connectivity = 4;
-      graph.height = 5;
-      graph.width = 7;
+      const treescan_graph graph = grid(5, 7, 4).cpu;
       const auto value = [](int64_t i) { return static_cast<float>(i * 37 % 101) / 101; };
       const std::vector<int64_t> shape = {2, 3, 5, 7};
       const Twin<float> x(shape, value), weights(shape, value), cost({2, 58}, 0.f), y(shape, 0.f), grad_x(shape, 0.f),
