@@ -19,7 +19,7 @@ void append(PlannedForest &plan, int64_t i, int32_t vertex, int32_t parent) {
   int32_t &above = steps[parent].parent;
   above ^= above >> 31;  // it has a child
   Step &before = steps[i - 1];
-  if (i > plan.num_roots && (before.parent ^ (before.parent >> 31)) == parent) before.vertex = ~before.vertex;
+  if (i > plan.num_roots && parent_of(before) == parent) before.vertex = ~before.vertex;
   plan.ring = std::max(plan.ring, i - parent + 1);
 }
 

@@ -26,8 +26,11 @@ struct Plan {
   bool far;              // whether rows are so many that they have to be fetched ahead
 };
 
-// The vertex of a step. (Internal linkage, for kernels that are built for several instruction sets.)
+// The vertex of a step. (These have internal linkage, for kernels that are built for several instruction sets.)
 static inline int64_t vertex_of(const Step &step) { return step.vertex ^ (step.vertex >> 31); }
+
+// The position of a step's parent.
+static inline int64_t parent_of(const Step &step) { return step.parent ^ (step.parent >> 31); }
 
 // What a plan is made of.
 struct PlannedForest {

@@ -45,6 +45,9 @@ int64_t power_of_two_from(int64_t count, int64_t least) {
   return power;
 }
 
+// Of an image with so few vertices the caches hold what comes next anyway.
+constexpr int64_t few_vertices = 512;
+
 // How a call cuts its channels into tiles: most are of equal width, what doesn't fill a unit is one of its own. Decided from
 // shapes alone, since the workspace has to be measured first; a tree that needs long rings narrows the tiles later.
 class Tiling {
@@ -58,7 +61,7 @@ class Tiling {
         all_rows_(std::all_of(operands.begin(), operands.end(), [](const Operand *o) { return o->has_rows(); })),
         is_half_(dtype_size(x.dtype) == 2), channel_bytes_(x.sizes[1] * element), rings_(rings), copies_(copies) {
     const int64_t least = std::min(widest_unit, power_of_two_from(channel_bytes_, narrowest));
-    widest_ = std::max(least, std::min(all_rows_ ? most_width : copied_width, channel_bytes_ / widest_unit * widest_unit));
+    widest_ = std::max(least, std::min(most_width(), channel_bytes_ / widest_unit * widest_unit));
     // Every thread should have a tile.
     while (widest_ > widest_unit && x.sizes[0] * num_tiles(widest_) < num_threads()) narrow(widest_);
     const int64_t most = std::max(most_bytes, vertices * most_per_vertex);
@@ -105,10 +108,9 @@ class Tiling {
   }
 
  private:
-
-  // Rows this wide are long enough to be fetched at full speed, and a ring of them still stays near; those of copies are
-  // read again and again, and should stay nearer.
-  static constexpr int64_t most_width = 1280, copied_width = 256;
+  // Rows this wide are long enough to be fetched at full speed, and a ring of them still stays near. Where nothing is fetched
+  // from afar, and all the more for copies, which are read again and again, rows should stay nearer.
+  int64_t most_width() const { return !all_rows_ ? 256 : vertices <= few_vertices ? 512 : 1280; }
   static constexpr int64_t most_ring = 256 * 1024;  // half of a small second cache
   // Of one worker's scratch memory, for each vertex and in all: as much as 24 channels take, whatever the image's size.
   static constexpr int64_t most_per_vertex = 96, most_bytes = int64_t{24} << 20;
@@ -163,9 +165,6 @@ struct Task {
                            operand.at(item, channel));
   }
 };
-
-// Of an image with so few vertices the caches hold what comes next anyway.
-constexpr int64_t few_vertices = 512;
 
 // The frame that forward and backward share: plans for all trees, then body(task) for every tile of every item.
 template <class Body>

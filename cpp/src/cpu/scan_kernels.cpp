@@ -152,6 +152,41 @@ struct Kernels {
     }
   }
 
+  // The same with one state that is stored: `start(root, k)` and visit(v, k, w, parent's state) return it. Where storing it
+  // loses nothing, children read it from there, and no ring is needed.
+  template <int Fetched, class Start, class Visit>
+  TREESCAN_FORMULA void sweep_down_storing(const Plan &plan, const Tile &weights, const Tile &stored, char *const ring,
+                                           const Tile *const (&fetched)[Fetched], Start start, Visit visit) {
+    if constexpr (stored_bytes == Bytes) {
+      for (int64_t i = 0; i < plan.num_roots; ++i) {
+        const int64_t root = vertex_of(plan.steps[i]);
+        for_each_vector(plan, [&](int k) { store(row(stored, root), k, start(root, k)); });
+      }
+      const int64_t fetched_ahead = ahead(plan);
+      for (int64_t i = plan.num_roots; i < plan.num_planted; ++i) {
+        if (plan.far)
+          fetch(plan, fetched, vertex_of(plan.steps[i + fetched_ahead < plan.num_planted ? i + fetched_ahead : 0]));
+        const int64_t v = vertex_of(plan.steps[i]);
+        const char *const w_row = row(weights, v);
+        const char *const parent_row = row(stored, vertex_of(plan.steps[parent_of(plan.steps[i])]));
+        for_each_vector(plan, [&](int k) {
+          store(row(stored, v), k, visit(v, k, load(w_row, k), load(parent_row, k)));
+        });
+      }
+    } else {
+      sweep_down<1>(
+          plan, weights, {ring}, fetched,
+          [&](int64_t root, int k, Vector *state) {
+            *state = start(root, k);
+            store(row(stored, root), k, *state);
+          },
+          [&](int64_t v, int k, Vector w, Vector *state) {
+            *state = visit(v, k, w, *state);
+            store(row(stored, v), k, *state);
+          });
+    }
+  }
+
   // Zeros for the vertices that are in no tree.
   template <int Cleared>
   TREESCAN_FORMULA void clear(const Plan &plan, const Tile *const (&tiles)[Cleared]) {
@@ -169,16 +204,10 @@ struct Kernels {
   }
 
   static void forward_down(const Plan plan, const ForwardTiles t) {
-    sweep_down<1>(
-        plan, t.weights, {t.ring}, {&t.x, &t.weights, &t.y},
-        [&](int64_t root, int k, Vector *d) {
-          *d = load(row(t.x, root), k);
-          store(row(t.y, root), k, *d);
-        },
-        [&](int64_t v, int k, Vector w, Vector *d) {
-          *d = down(load(row(t.x, v), k), w, *d);
-          store(row(t.y, v), k, *d);
-        });
+    sweep_down_storing(
+        plan, t.weights, t.y, t.ring, {&t.x, &t.weights, &t.y},
+        [&](int64_t root, int k) { return load(row(t.x, root), k); },
+        [&](int64_t v, int k, Vector w, Vector parent_d) { return down(load(row(t.x, v), k), w, parent_d); });
     clear(plan, {&t.y});
   }
 
@@ -187,16 +216,12 @@ struct Kernels {
         plan, t.weights, {t.ring}, {&t.x, &t.weights, &t.y, &t.rest},
         [&](int, int64_t v, int k) { return load(row(t.x, v), k); },
         [&](int64_t v, int k, const Vector *u) { keep(t.y, t.rest, v, k, *u); });
-    sweep_down<1>(
-        plan, t.weights, {t.ring}, {&t.weights, &t.y, &t.rest},
-        [&](int64_t root, int k, Vector *y) {
-          *y = take(t.y, t.rest, root, k);
-          store(row(t.y, root), k, *y);
-        },
-        [&](int64_t v, int k, Vector w, Vector *y) {
+    sweep_down_storing(
+        plan, t.weights, t.y, t.ring, {&t.weights, &t.y, &t.rest},
+        [&](int64_t root, int k) { return take(t.y, t.rest, root, k); },
+        [&](int64_t v, int k, Vector w, Vector parent_y) {
           const Vector u = take(t.y, t.rest, v, k);
-          *y = both(u, w, beyond(w, u, *y));
-          store(row(t.y, v), k, *y);
+          return both(u, w, beyond(w, u, parent_y));
         });
     clear(plan, {&t.y});
   }
@@ -206,19 +231,16 @@ struct Kernels {
         plan, t.weights, {t.ring}, {&t.x, &t.weights, &t.grad_weights, &t.rest},
         [&](int, int64_t v, int k) { return load(row(t.x, v), k); },
         [&](int64_t v, int k, const Vector *u) { keep(t.grad_weights, t.rest, v, k, *u); });
-    sweep_down<1>(
-        plan, t.weights, {t.ring}, {&t.grad_y, &t.weights, &t.grad_x, &t.grad_weights, &t.rest},
-        [&](int64_t root, int k, Vector *d) {
-          *d = load(row(t.grad_y, root), k);
-          store(row(t.grad_x, root), k, *d);
+    sweep_down_storing(
+        plan, t.weights, t.grad_x, t.ring, {&t.grad_y, &t.weights, &t.grad_x, &t.grad_weights, &t.rest},
+        [&](int64_t root, int k) {
           store(row(t.grad_weights, root), k, Vector{});
+          return load(row(t.grad_y, root), k);
         },
-        [&](int64_t v, int k, Vector w, Vector *d) {
-          const Vector parent_d = *d;
-          *d = down(load(row(t.grad_y, v), k), w, parent_d);
+        [&](int64_t v, int k, Vector w, Vector parent_d) {
           const Vector u = take(t.grad_weights, t.rest, v, k);
-          store(row(t.grad_x, v), k, *d);
           store(row(t.grad_weights, v), k, weight_gradient(u, parent_d));
+          return down(load(row(t.grad_y, v), k), w, parent_d);
         });
     clear(plan, {&t.grad_x, &t.grad_weights});
   }
