@@ -66,6 +66,7 @@ int main(void) {
   graph.height = graph.width = 2;
 
   CHECK(treescan_version() == TREESCAN_VERSION);
+  CHECK(treescan_check_version(TREESCAN_VERSION) == TREESCAN_OK);
   CHECK(strlen(treescan_build_info()) > 0);
   CHECK(strcmp(treescan_last_error(), "") == 0);
   CHECK(strcmp(treescan_status_name(TREESCAN_NOT_A_TREE), "TREESCAN_NOT_A_TREE") == 0);

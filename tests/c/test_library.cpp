@@ -45,6 +45,24 @@ TEST(version) {
   for (const std::string &set : testing::instruction_sets()) CHECK(info.find(set) != std::string::npos, info);
 }
 
+// Programs of which headers it serves (CONTRIBUTING.md, Versions).
+TEST(versions_that_fit) {
+  SUCCEEDS(treescan_check_version(TREESCAN_VERSION));
+  FAILS(treescan_check_version(TREESCAN_VERSION + 1), TREESCAN_INCOMPATIBLE, "older");
+  FAILS(treescan_check_version(TREESCAN_VERSION + 100), TREESCAN_INCOMPATIBLE, "older");
+  FAILS(treescan_check_version(TREESCAN_VERSION + 10000), TREESCAN_INCOMPATIBLE, "older");
+  FAILS(treescan_check_version(INT32_MAX), TREESCAN_INCOMPATIBLE, "older");
+  const int32_t first = TREESCAN_VERSION_MAJOR ? 10000 * TREESCAN_VERSION_MAJOR : 100 * TREESCAN_VERSION_MINOR;
+  SUCCEEDS(treescan_check_version(first));
+  FAILS(treescan_check_version(first - 1), TREESCAN_INCOMPATIBLE, "too new");
+  FAILS(treescan_check_version(0), TREESCAN_INCOMPATIBLE, "too new");
+  FAILS(treescan_check_version(-1), TREESCAN_INCOMPATIBLE, "too new");
+  std::ostringstream both;
+  both << "library " << TREESCAN_VERSION_MAJOR << "." << TREESCAN_VERSION_MINOR << "." << TREESCAN_VERSION_PATCH
+       << ", header 34.56.78";
+  FAILS(treescan_check_version(345678), TREESCAN_INCOMPATIBLE, both.str());
+}
+
 TEST(names_of_statuses) {
   const char *const names[] = {"TREESCAN_OK",
                                "TREESCAN_INVALID_ARGUMENT",
@@ -55,9 +73,10 @@ TEST(names_of_statuses) {
                                "TREESCAN_NOT_A_TREE",
                                "TREESCAN_OUT_OF_RANGE",
                                "TREESCAN_OUT_OF_MEMORY",
-                               "TREESCAN_INTERNAL"};
-  for (int32_t status = 0; status < 10; ++status) EQUAL(std::string(treescan_status_name(status)), names[status]);
-  for (const int32_t status : {-1, 10, INT32_MAX, INT32_MIN})
+                               "TREESCAN_INTERNAL",
+                               "TREESCAN_INCOMPATIBLE"};
+  for (int32_t status = 0; status < 11; ++status) EQUAL(std::string(treescan_status_name(status)), names[status]);
+  for (const int32_t status : {-1, 11, INT32_MAX, INT32_MIN})
     EQUAL(std::string(treescan_status_name(status)), "unknown status");
 }
 
