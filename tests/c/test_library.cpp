@@ -80,6 +80,31 @@ TEST(names_of_statuses) {
     EQUAL(std::string(treescan_status_name(status)), "unknown status");
 }
 
+// Numbers that programs are compiled with; abidiff doesn't see them, since calls take them as int32_t.
+TEST(numbers_of_choices) {
+  EQUAL(TREESCAN_FLOAT32, 1);
+  EQUAL(TREESCAN_FLOAT64, 2);
+  EQUAL(TREESCAN_FLOAT16, 3);
+  EQUAL(TREESCAN_BFLOAT16, 4);
+  EQUAL(TREESCAN_INT32, 5);
+  EQUAL(TREESCAN_INT64, 6);
+  EQUAL(TREESCAN_CPU, 1);
+  EQUAL(TREESCAN_CUDA, 2);
+  EQUAL(TREESCAN_MAX_DIMS, 4);
+  EQUAL(TREESCAN_GRID, 1);
+  EQUAL(TREESCAN_TOKENS, 2);
+  EQUAL(TREESCAN_CHAIN, 3);
+  EQUAL(TREESCAN_EDGES, 4);
+  EQUAL(TREESCAN_COSINE, 1);
+  EQUAL(TREESCAN_L2, 2);
+  EQUAL(TREESCAN_L1, 3);
+  EQUAL(TREESCAN_UP, 1);
+  EQUAL(TREESCAN_DOWN, 2);
+  EQUAL(TREESCAN_BOTH, 3);
+  EQUAL(TREESCAN_BY_VERTEX, 1);
+  EQUAL(TREESCAN_BY_EDGE, 2);
+}
+
 TEST(messages_belong_to_a_thread) {
   std::string before, after, here;
   std::thread([&] {
