@@ -13,7 +13,7 @@ static treescan_tensor view(void *data, treescan_dtype dtype, int32_t ndim, cons
   int64_t stride = 1;
   memset(&tensor, 0, sizeof tensor);
   tensor.data = data;
-  tensor.dtype = dtype;
+  tensor.dtype = (int32_t)dtype;
   tensor.device = TREESCAN_CPU;
   tensor.ndim = ndim;
   for (int32_t i = ndim; i-- > 0; stride *= sizes[i]) {
