@@ -141,10 +141,10 @@ typedef enum treescan_direction {
 /* TREESCAN_VERSION of the library that is running. */
 TREESCAN_API int32_t treescan_version(void);
 
-/* Whether a program may use the library that is running: pass TREESCAN_VERSION, the version of the header that the program is
- * compiled with. Fails with TREESCAN_INCOMPATIBLE and both versions in the message if the library is older than the header, or
- * newer by a major version (before version 1, by a minor one). treescan.hpp calls it by itself; a C program does once,
- * before any other call. */
+/* Whether a program may use the library that is running: pass TREESCAN_VERSION, the version of the header that the
+ * program is compiled with. Fails with TREESCAN_INCOMPATIBLE and both versions in the message if the library is older
+ * than the header, or newer by a major version (before version 1, by a minor one). treescan.hpp calls it by itself; a C
+ * program does once, before any other call. */
 TREESCAN_API treescan_status treescan_check_version(int32_t header_version);
 
 /* One line: version, backends, instruction sets built and in use. Lives as long as the library. */

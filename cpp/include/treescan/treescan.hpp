@@ -7,9 +7,9 @@
 //   const treescan::tree tree = treescan::minimum_spanning_tree(grid, {cost.data(), {1, grid.num_edges()}});
 //   treescan::scan(treescan::direction::both, tree, x, weights, y);
 //
-// Everything here is inline and keeps nothing: what a call means, costs and refuses stands in treescan.h. Functions that
-// return what they make work in CPU memory. Each has another form that writes to memory of yours, on any device, and may
-// be given scratch memory and a stream.
+// Everything here is inline and keeps nothing: what a call means, costs and refuses stands in treescan.h. Functions
+// that return what they make work in CPU memory. Each has another form that writes to memory of yours, on any device,
+// and may be given scratch memory and a stream.
 #ifndef TREESCAN_TREESCAN_HPP
 #define TREESCAN_TREESCAN_HPP
 
@@ -43,8 +43,8 @@ inline void check(treescan_status status) {
   if (status != TREESCAN_OK) throw error(status, treescan_last_error());
 }
 
-// Throws if the library that runs is older than this header, or too new for it. Every function below that can throw asks
-// this first; it is found out once.
+// Throws if the library that runs is older than this header, or too new for it. Every function below that can throw
+// asks this first; it is found out once.
 inline void check_version() {
   static const bool fits = (check(treescan_check_version(TREESCAN_VERSION)), true);
   static_cast<void>(fits);
@@ -145,8 +145,9 @@ struct tensor_view : treescan_tensor {
 
 // Scratch memory for calls that must not allocate: room for the one that `ask` makes, and for any that needs no more.
 //
-//   treescan::workspace scratch([&](treescan_workspace *w) { treescan::scan(direction, parent, order, x, weights, y, w); });
-//   treescan::scan(direction, parent, order, x, weights, y, &scratch);
+//   const auto call = [&](treescan_workspace *w) { treescan::scan(direction, parent, order, x, weights, y, w); };
+//   treescan::workspace scratch(call);
+//   call(&scratch);
 class workspace : public treescan_workspace {
  public:
   template <class Ask>
