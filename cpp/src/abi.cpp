@@ -163,10 +163,12 @@ treescan_status treescan_check_version(int32_t header_version) {
   return guard([&] {
     const int32_t header = series(header_version), own = series(TREESCAN_VERSION);
     if (header_version > TREESCAN_VERSION)
-      fail(TREESCAN_INCOMPATIBLE, "treescan's library is older than the header that the program was compiled with: library ",
+      fail(TREESCAN_INCOMPATIBLE,
+           "treescan's library is older than the header that the program was compiled with: library ",
            dotted(TREESCAN_VERSION), ", header ", dotted(header_version));
     if (header != own)
-      fail(TREESCAN_INCOMPATIBLE, "treescan's library is too new for the header that the program was compiled with: library ",
+      fail(TREESCAN_INCOMPATIBLE,
+           "treescan's library is too new for the header that the program was compiled with: library ",
            dotted(TREESCAN_VERSION), ", header ", dotted(header_version));
   });
 }

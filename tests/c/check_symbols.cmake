@@ -1,5 +1,5 @@
-# What treescan.h declares, what cpp/abi/symbols.txt lists and what the shared library exports are the same functions; each is
-# called by a test, and treescan.hpp has it too.
+# What treescan.h declares, what cpp/abi/symbols.txt lists and what the shared library exports are the same functions; each
+# is called by a test, and treescan.hpp has it too.
 cmake_minimum_required(VERSION 3.20)
 
 file(READ ${HEADER} header)

@@ -104,8 +104,8 @@ TEST(trees) {
 TEST(forests) {
   const float cost[] = {1, 1, 1, 1};
   const int32_t segments[] = {0, 0, -1, 1, 1};
-  const treescan::tree forest =
-      treescan::minimum_spanning_tree(treescan::chain(5), {cost, {1, 4}}, {1}, false, treescan::tensor_view(segments, {1, 5}));
+  const treescan::tree forest = treescan::minimum_spanning_tree(treescan::chain(5), {cost, {1, 4}}, {1}, false,
+                                                                treescan::tensor_view(segments, {1, 5}));
   CHECK(forest.parent == (std::vector<int32_t>{1, 1, -1, 3, 3}));
   CHECK(forest.order == (std::vector<int32_t>{1, 3, 0, 4, 2}));
   CHECK(treescan::forest_from_parents(forest.parent_view()).depth == forest.depth);
@@ -132,30 +132,32 @@ TEST(memory_of_the_callers) {
     CHECK(expected.edge.empty() || made.edge == expected.edge);
   };
   const treescan::tree minimum = treescan::minimum_spanning_tree(graph, costs, {4});
-  check_made([&](treescan_workspace *w) {
-    treescan::minimum_spanning_tree(graph, costs, roots, false, {}, output, w);
-  }, minimum);
-  check_made([&](treescan_workspace *w) {
-    treescan::minimum_spanning_tree(graph, costs, roots, false, treescan::tensor_view(segments, {1, 5}), output, w);
-  }, minimum);
-  check_made([&](treescan_workspace *w) {
-    treescan::random_spanning_tree(graph, costs, 3, roots, output, w);
-  }, treescan::random_spanning_tree(graph, costs, 3, {4}));
+  check_made([&](treescan_workspace *w) { treescan::minimum_spanning_tree(graph, costs, roots, false, {}, output, w); },
+             minimum);
+  check_made(
+      [&](treescan_workspace *w) {
+        treescan::minimum_spanning_tree(graph, costs, roots, false, treescan::tensor_view(segments, {1, 5}), output, w);
+      },
+      minimum);
+  check_made([&](treescan_workspace *w) { treescan::random_spanning_tree(graph, costs, 3, roots, output, w); },
+             treescan::random_spanning_tree(graph, costs, 3, {4}));
   const int32_t list[] = {0, 2, 1, 2, 2, 3, 3, 4};
-  check_made([&](treescan_workspace *w) {
-    treescan::tree_from_edges({list, {1, 4, 2}}, roots, treescan::sibling_order::by_edge, output, w);
-  }, treescan::tree_from_edges({list, {1, 4, 2}}, {4}, treescan::sibling_order::by_edge));
+  check_made(
+      [&](treescan_workspace *w) {
+        treescan::tree_from_edges({list, {1, 4, 2}}, roots, treescan::sibling_order::by_edge, output, w);
+      },
+      treescan::tree_from_edges({list, {1, 4, 2}}, {4}, treescan::sibling_order::by_edge));
   const treescan::tensor_view given = minimum.parent_view();
-  check_made([&](treescan_workspace *w) {
-    treescan::tree_from_parents(given, {}, without_edges, w);
-  }, treescan::tree_from_parents(given));
+  check_made([&](treescan_workspace *w) { treescan::tree_from_parents(given, {}, without_edges, w); },
+             treescan::tree_from_parents(given));
   const int32_t zero[] = {0};
-  check_made([&](treescan_workspace *w) {
-    treescan::tree_from_parents(given, treescan::tensor_view(zero, {1}), without_edges, w);
-  }, treescan::tree_from_parents(given, {0}));
-  check_made([&](treescan_workspace *w) {
-    treescan::forest_from_parents(given, without_edges, w);
-  }, treescan::forest_from_parents(given));
+  check_made(
+      [&](treescan_workspace *w) {
+        treescan::tree_from_parents(given, treescan::tensor_view(zero, {1}), without_edges, w);
+      },
+      treescan::tree_from_parents(given, {0}));
+  check_made([&](treescan_workspace *w) { treescan::forest_from_parents(given, without_edges, w); },
+             treescan::forest_from_parents(given));
 }
 
 // As the C interface does it, with and without the arguments that may be left out.
@@ -167,7 +169,8 @@ TEST(selective_scans) {
   const treescan::tree tree = treescan::tree_from_parents({parents, {items, vertices}});
   Array<float> u(values), delta(values), A({channels, states}), B({items, 1, states, vertices}), C({channels, states}),
       D({channels}), z(values), bias({channels}), grad_y(values), grad_state(state_shape);
-  for (Array<float> *array : {&u, &delta, &A, &B, &C, &D, &z, &bias, &grad_y, &grad_state}) array->random(generator, -1, 1);
+  for (Array<float> *array : {&u, &delta, &A, &B, &C, &D, &z, &bias, &grad_y, &grad_state})
+    array->random(generator, -1, 1);
   const auto views = [](const std::vector<Array<float> *> &arrays, bool all) {
     treescan::selective_tensors result{arrays[0]->view(), arrays[1]->view(), arrays[2]->view(), arrays[3]->view(),
                                        arrays[4]->view()};
@@ -178,8 +181,8 @@ TEST(selective_scans) {
     const std::vector<Array<float> *> arrays{&u, &delta, &A, &B, &C, &D, &z, &bias};
     const treescan::selective_tensors inputs = views(arrays, all);
     const auto p = [](const std::optional<treescan::tensor_view> &view) { return view ? &*view : nullptr; };
-    const treescan_selective_inputs plain{&inputs.u, &inputs.delta, &inputs.A, &inputs.B,           &inputs.C,
-                                          p(inputs.D), p(inputs.z), p(inputs.delta_bias), all};
+    const treescan_selective_inputs plain{
+        &inputs.u, &inputs.delta, &inputs.A, &inputs.B, &inputs.C, p(inputs.D), p(inputs.z), p(inputs.delta_bias), all};
     const treescan::tensor_view parent = tree.parent_view(), order = tree.order_view();
     Array<float> y(values), expected_y(values), state(state_shape), expected_state(state_shape);
     const treescan::tensor_view y_view = expected_y.view(), state_view = expected_state.view();
@@ -190,7 +193,8 @@ TEST(selective_scans) {
     CHECK(y.bytes() == expected_y.bytes());
 
     std::vector<Array<float>> gradients, expected;
-    for (const Array<float> *array : arrays) gradients.emplace_back(array->sizes()), expected.emplace_back(array->sizes());
+    for (const Array<float> *array : arrays)
+      gradients.emplace_back(array->sizes()), expected.emplace_back(array->sizes());
     std::vector<Array<float> *> to, to_expected;
     for (size_t i = 0; i < arrays.size(); ++i) to.push_back(&gradients[i]), to_expected.push_back(&expected[i]);
     const treescan::selective_tensors targets = views(to_expected, all);

@@ -48,16 +48,16 @@ inline void remember(const std::string &bytes) {
 }
 
 // The whole of a test program that includes this header once.
-#define TEST_MAIN                                                                                             \
-  int main() {                                                                                                \
-    for (const testing::Test &test : testing::tests()) {                                                      \
-      const int before = testing::failures;                                                                   \
-      test.body();                                                                                            \
-      if (testing::failures != before) std::cerr << "FAILED " << test.name << std::endl;                      \
-    }                                                                                                         \
-    std::cout << testing::tests().size() << " tests, " << testing::failures << " failed checks, results "     \
-              << std::hex << testing::results << std::endl;                                                   \
-    return testing::failures != 0;                                                                            \
+#define TEST_MAIN                                                                                                     \
+  int main() {                                                                                                        \
+    for (const testing::Test &test : testing::tests()) {                                                              \
+      const int before = testing::failures;                                                                           \
+      test.body();                                                                                                    \
+      if (testing::failures != before) std::cerr << "FAILED " << test.name << std::endl;                              \
+    }                                                                                                                 \
+    std::cout << testing::tests().size() << " tests, " << testing::failures << " failed checks, results " << std::hex \
+              << testing::results << std::endl;                                                                       \
+    return testing::failures != 0;                                                                                    \
   }
 
 template <class... Parts>

@@ -56,7 +56,7 @@ typedef enum treescan_status {
   TREESCAN_NOT_A_TREE = 6,   /* a parent array with a cycle or, where one tree is wanted, without exactly one root */
   TREESCAN_OUT_OF_RANGE = 7, /* a result that its type cannot hold */
   TREESCAN_OUT_OF_MEMORY = 8,
-  TREESCAN_INTERNAL = 9,   /* a fault of the library */
+  TREESCAN_INTERNAL = 9,     /* a fault of the library */
   TREESCAN_INCOMPATIBLE = 10 /* the library that runs doesn't fit the header: treescan_check_version */
 } treescan_status;
 

@@ -254,8 +254,8 @@ inline graph edge_list(const tensor_view &edge_index, int64_t num_vertices) {
 inline void edge_weights(const graph &graph, const tensor_view &features, metric metric, bool exponential,
                          const tensor_view &cost, treescan_workspace *workspace = nullptr, void *stream = nullptr) {
   const treescan_graph description = graph.c();
-  detail::call(treescan_edge_weights, &description, &features, static_cast<int32_t>(metric), exponential, &cost, workspace,
-               stream);
+  detail::call(treescan_edge_weights, &description, &features, static_cast<int32_t>(metric), exponential, &cost,
+               workspace, stream);
 }
 
 // Edge weights as B x E numbers.
@@ -374,10 +374,9 @@ inline void forest_from_parents(const tensor_view &parent, const treescan_tree_o
 }
 
 inline tree forest_from_parents(const tensor_view &parent) {
-  return detail::make_tree(detail::size_or_zero(parent, 0), detail::size_or_zero(parent, 1), false, {},
-                           [&](const tensor_view &, const treescan_tree_output &tree) {
-                             forest_from_parents(parent, tree);
-                           });
+  return detail::make_tree(
+      detail::size_or_zero(parent, 0), detail::size_or_zero(parent, 1), false, {},
+      [&](const tensor_view &, const treescan_tree_output &tree) { forest_from_parents(parent, tree); });
 }
 
 inline void scan(direction direction, const tensor_view &parent, const tensor_view &order, const tensor_view &x,
@@ -413,8 +412,9 @@ struct selective_tensors {
 namespace detail {
 
 inline treescan_selective_inputs pointers(const selective_tensors &inputs, bool delta_softplus) {
-  return {&inputs.u,         &inputs.delta,     &inputs.A, &inputs.B, &inputs.C, pointer(inputs.D), pointer(inputs.z),
-          pointer(inputs.delta_bias), delta_softplus};
+  return {&inputs.u,     &inputs.delta,     &inputs.A,         &inputs.B,
+          &inputs.C,     pointer(inputs.D), pointer(inputs.z), pointer(inputs.delta_bias),
+          delta_softplus};
 }
 
 }  // namespace detail
