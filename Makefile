@@ -16,7 +16,7 @@ NATIVE := CMakeLists.txt pyproject.toml $(wildcard cmake/* python/* cpp/src/* cp
 export OMP_WAIT_POLICY := PASSIVE
 
 .PHONY: demo test pytest sanitize bench build clean
-.PHONY: docs lint
+.PHONY: docs lint abi abi-record portability
 .PHONY: cuda-emulation cuda-check cuda-record
 .PHONY: cuda gpu-test gpu-bench on-gpu-test on-gpu-bench
 .PHONY: grootv-test grootv-demo grootl-test grootl-demo
@@ -35,6 +35,46 @@ sanitize: $(VENV)/tools
 	    -DTREESCAN_BUILD_TESTS=ON -DTREESCAN_SANITIZE=ON > build/sanitize.log || (cat build/sanitize.log; exit 1)
 	@PATH="$(abspath $(BIN)):$$PATH" cmake --build build/sanitize
 	PATH="$(abspath $(BIN)):$$PATH" ctest --test-dir build/sanitize --output-on-failure
+
+# The C interface against that of the last release, cpp/abi/treescan.abi: additions pass, anything else that a program linked
+# with that release would notice doesn't. `make abi-record` makes the present one the baseline.
+ABI_BUILD = command -v abidw > /dev/null || { echo "make $@: needs abidiff and abidw (Debian, Ubuntu: abigail-tools)"; exit 1; }; \
+    PATH="$(abspath $(BIN)):$$PATH"; mkdir -p build; \
+    { cmake -S . -B build/abi -G Ninja -DCMAKE_CXX_COMPILER=g++ -DCMAKE_BUILD_TYPE=Debug -DTREESCAN_VECTOR_KERNELS=OFF && \
+    cmake --build build/abi; } > build/abi.log || { cat build/abi.log; exit 1; }
+
+abi: $(VENV)/tools
+	@$(ABI_BUILD)
+	@abidiff --no-added-syms cpp/abi/treescan.abi build/abi/libtreescan.so
+	@echo "the C interface has all that cpp/abi/treescan.abi has, unchanged"
+
+abi-record: $(VENV)/tools
+	@$(ABI_BUILD)
+	@abidw --exported-interfaces-only --headers-dir cpp/include --drop-private-types --no-corpus-path --no-comp-dir-path \
+	    --no-show-locs --no-elf-needed --type-id-style hash --out-file cpp/abi/treescan.abi build/abi/libtreescan.so
+
+# gcc and clang: no warnings, every test of the C interface, and the same bits from both, those of the golden files too.
+CLANG ?= clang-16
+PORTABLE := build/portability
+PORTABLE_TESTS = $(basename $(notdir $(wildcard tests/c/test_*.cpp)))
+
+portability: build
+	@command -v $(CLANG) > /dev/null || { \
+	    echo "make $@: needs $(CLANG) (Debian, Ubuntu: clang-16), or another one by CLANG="; exit 1; }
+	@export PATH="$(abspath $(BIN)):$$PATH"; mkdir -p $(PORTABLE); for kind in gcc clang; do \
+	    case $$kind in gcc) c=gcc cxx=g++;; clang) c=$(CLANG) cxx=$(subst clang,clang++,$(CLANG));; esac; \
+	    build() { cmake -S $$1 -B $(PORTABLE)/$$2 -G Ninja -DCMAKE_C_COMPILER=$$c -DCMAKE_CXX_COMPILER=$$cxx \
+	        -DCMAKE_COMPILE_WARNING_AS_ERROR=ON $$3 && cmake --build $(PORTABLE)/$$2; }; \
+	    { build . $$kind -DTREESCAN_BUILD_TESTS=ON && cmake --install $(PORTABLE)/$$kind --prefix $(PORTABLE)/$$kind/prefix && \
+	    for example in c cpp; do \
+	        build examples/$$example $$kind-$$example -DCMAKE_PREFIX_PATH=$(abspath $(PORTABLE))/$$kind/prefix || exit 1; done; } \
+	        > $(PORTABLE)/$$kind.log 2>&1 || { cat $(PORTABLE)/$$kind.log; exit 1; }; \
+	    ctest --test-dir $(PORTABLE)/$$kind --output-on-failure || exit 1; done
+	@for name in $(PORTABLE_TESTS); do for kind in gcc clang; do $(PORTABLE)/$$kind/tests/c/$$name > $(PORTABLE)/$$kind.txt; done; \
+	    echo "$$name: $$(cat $(PORTABLE)/clang.txt)"; diff $(PORTABLE)/gcc.txt $(PORTABLE)/clang.txt || exit 1; done
+	export LD_LIBRARY_PATH=$(abspath $(PORTABLE)/clang); \
+	    $(BIN)/python -c "import treescan; assert '$(PORTABLE)/clang/' in open('/proc/self/maps').read()" && \
+	    $(BIN)/python -m pytest -q tests/test_golden.py tests/test_compat.py tests/test_selective_golden.py
 
 # Kernels on the emulated device: every access checked, again under the sanitizers, and fast, where they stand behind the
 # tests of the C interface and of the Python package. tests/cuda_emulation/README.md

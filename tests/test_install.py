@@ -1,12 +1,14 @@
-"""Other people's builds: the installed C interface through CMake and pkg-config, and from the Python package."""
+"""Other people's builds: the installed C interface through CMake and pkg-config, from a prefix and from the Python package."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 import treescan
 
@@ -23,8 +25,8 @@ int main(void) {
   sorted.data = order;
   by.data = w;
   out.data = y;
-  if (treescan_version() != TREESCAN_VERSION) return 1;
-  if (treescan_scan(TREESCAN_DOWN, &tree, &sorted, &in, &by, &out, NULL, NULL) != TREESCAN_OK) {
+  if (treescan_check_version(TREESCAN_VERSION) != TREESCAN_OK ||
+      treescan_scan(TREESCAN_DOWN, &tree, &sorted, &in, &by, &out, NULL, NULL) != TREESCAN_OK) {
     puts(treescan_last_error());
     return 1;
   }
@@ -32,75 +34,262 @@ int main(void) {
   return 0;
 }
 """
+PRINTED = "1 2.5 5.25\n"
 LISTS = """
 cmake_minimum_required(VERSION 3.20)
 project(outside C)
-find_package(treescan 0.1 CONFIG REQUIRED)
+find_package(treescan {wanted} CONFIG REQUIRED)
 add_executable(program program.c)
-target_link_libraries(program PRIVATE treescan::treescan)
+target_link_libraries(program PRIVATE {library})
 """
 TOOLS = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+needs_pkg_config = pytest.mark.skipif(not shutil.which("pkg-config"), reason="pkg-config is not installed")
 
 
-def run(*command, **options):
-    result = subprocess.run([str(word) for word in command], capture_output=True, text=True, env=TOOLS, timeout=300, **options)
+def attempt(*command, **variables):
+    return subprocess.run([str(word) for word in command], capture_output=True, text=True, timeout=600,
+                          env={**TOOLS, **{key: str(value) for key, value in variables.items()}})
+
+
+def run(*command, **variables):
+    result = attempt(*command, **variables)
     assert result.returncode == 0, result.stdout + result.stderr
     return result.stdout
 
 
+def cmake(source, build, *options):
+    run("cmake", "-S", source, "-B", build, "-G", "Ninja", *options)
+    run("cmake", "--build", build)
+
+
+def libraries_of(program):
+    return run("ldd", program) if sys.platform == "linux" else ""
+
+
 @pytest.fixture(scope="module")
-def prefix(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("install")
-    run("cmake", "-S", ROOT, "-B", folder / "build", "-G", "Ninja", "-DCMAKE_INSTALL_LIBDIR=lib")
-    run("cmake", "--build", folder / "build")
-    run("cmake", "--install", folder / "build", "--prefix", folder / "prefix")
-    return folder / "prefix"
+def source(tmp_path_factory):
+    """A copy of the library's sources, beside its build folder."""
+    folder = tmp_path_factory.mktemp("library")
+    for name in ("cpp", "cmake"):
+        shutil.copytree(ROOT / name, folder / name)
+    shutil.copy(ROOT / "CMakeLists.txt", folder)
+    return folder
 
 
-def build_outside(folder, prefix_path):
+@pytest.fixture(scope="module")
+def installed(source, tmp_path_factory):
+    """Two prefixes, "both" and "static", moved away from where they were installed; "both" got its libraries one by one."""
+    folder = tmp_path_factory.mktemp("installed")
+    for kind, prefix, libdir in ("SHARED", "both", "lib"), ("STATIC", "both", "lib"), ("STATIC", "static", "lib/some-linux"):
+        cmake(source, source / "build", "-DTREESCAN_VECTOR_KERNELS=OFF", f"-DCMAKE_INSTALL_LIBDIR={libdir}",
+              *(f"-DTREESCAN_{each}={'ON' if each == kind else 'OFF'}" for each in ("SHARED", "STATIC")))
+        run("cmake", "--install", source / "build", "--prefix", folder / "before" / prefix)
+    (folder / "before").rename(folder / "after")
+    return folder / "after"
+
+
+@pytest.fixture(params=["shared", "static", "static alone", "wheel"])
+def place(request, installed):
+    """Where a library lies and what it is linked as: (CMAKE_PREFIX_PATH, PKG_CONFIG_PATH, CMake target)."""
+    if request.param == "wheel":
+        return treescan.get_cmake_dir(), treescan.get_pkgconfig_dir(), "treescan::treescan"
+    if request.param == "static alone":  # in a folder where CMake doesn't look by itself
+        folder = installed / "static/lib/some-linux"
+        return folder / "cmake/treescan", folder / "pkgconfig", "treescan::treescan"
+    target = "treescan::treescan_static" if request.param == "static" else "treescan::treescan"
+    return installed / "both", installed / "both/lib/pkgconfig", target
+
+
+def is_static(place):
+    return place[2] == "treescan::treescan_static" or "some-linux" in str(place[0])
+
+
+def write_project(folder, **words):
     (folder / "program.c").write_text(PROGRAM)
-    (folder / "CMakeLists.txt").write_text(LISTS)
-    run("cmake", "-S", folder, "-B", folder / "build", "-G", "Ninja", f"-DCMAKE_PREFIX_PATH={prefix_path}")
-    run("cmake", "--build", folder / "build")
-    return run(folder / "build" / "program")
+    (folder / "CMakeLists.txt").write_text(LISTS.format(**{"wanted": "0.1", "library": "treescan::treescan", **words}))
 
 
-def test_find_package(prefix, tmp_path):
-    assert build_outside(tmp_path, prefix) == "1 2.5 5.25\n"
+def test_find_package(place, tmp_path):
+    write_project(tmp_path, library=place[2])
+    cmake(tmp_path, tmp_path / "build", f"-DCMAKE_PREFIX_PATH={place[0]}")
+    assert run(tmp_path / "build/program") == PRINTED
+    assert ("libtreescan" in libraries_of(tmp_path / "build/program")) != is_static(place)
 
 
-def test_find_package_from_the_python_package(tmp_path):
-    assert build_outside(tmp_path, treescan.get_cmake_dir()) == "1 2.5 5.25\n"
-    assert (Path(treescan.get_include_dir()) / "treescan" / "treescan.h").is_file()
+@pytest.mark.parametrize(("wanted", "message"), [
+    ("0.1 COMPONENTS shared static", r"there is no shared library in .*; components are shared and static"),
+    ("0.1 COMPONENTS dynamic", r"there is no dynamic library in .*; components are shared and static"),
+    ("0.1.1", r"version: 0\.1\.0 .*not compatible"),
+    ("0.2", r"version: 0\.1\.0 .*not compatible"),
+    ("1.0", r"version: 0\.1\.0 .*not compatible"),
+])
+def test_find_package_says_what_is_missing(wanted, message, installed, tmp_path):
+    write_project(tmp_path, wanted=wanted)
+    result = attempt("cmake", "-S", tmp_path, "-B", tmp_path / "build", "-G", "Ninja",
+                     f"-DCMAKE_PREFIX_PATH={installed / 'static/lib/some-linux/cmake/treescan'}")
+    assert result.returncode != 0 and re.search(message, " ".join(result.stderr.split())), result.stderr
 
 
-def test_pkg_config(prefix, tmp_path):
-    if not shutil.which("pkg-config"):
-        pytest.skip("pkg-config is not installed")
+@needs_pkg_config
+def test_pkg_config(place, tmp_path):
     (tmp_path / "program.c").write_text(PROGRAM)
-    TOOLS["PKG_CONFIG_PATH"] = str(prefix / "lib" / "pkgconfig")
-    flags = run("pkg-config", "--cflags", "--libs", "treescan").split()
-    run("cc", tmp_path / "program.c", *flags, f"-Wl,-rpath,{prefix / 'lib'}", "-o", tmp_path / "program")
-    assert run(tmp_path / "program") == "1 2.5 5.25\n"
+    asked = ["--static"] if is_static(place) else []
+    flags = run("pkg-config", *asked, "--cflags", "--libs", "treescan", PKG_CONFIG_PATH=place[1]).split()
+    place_of_library = run("pkg-config", "--variable=libdir", "treescan", PKG_CONFIG_PATH=place[1]).strip()
+    how = ["-static"] if is_static(place) else [f"-Wl,-rpath,{place_of_library}"]
+    run("cc", tmp_path / "program.c", *flags, *how, "-o", tmp_path / "program")
+    assert run(tmp_path / "program") == PRINTED
+    assert run("pkg-config", "--modversion", "treescan", PKG_CONFIG_PATH=place[1]).strip() == treescan.__version__
+    assert (Path(run("pkg-config", "--variable=prefix", "treescan", PKG_CONFIG_PATH=place[1]).strip()) / "include").is_dir()
 
 
-def test_nothing_else_is_exported(prefix):
-    if not shutil.which("nm") or sys.platform != "linux":
-        pytest.skip("needs nm on Linux")
-    names = run("nm", "-D", "--defined-only", prefix / "lib" / "libtreescan.so").split()[2::3]
-    header = (ROOT / "cpp/include/treescan/treescan.h").read_text()
-    ours = {name for name in names if name.startswith("treescan_")}
-    assert len(ours) > 15 and all(f"{name}(" in header for name in ours)
-    # The rest is the standard library's: instantiations that every program shares.
-    assert not [name for name in names if "8treescan" in name]
+def test_folders_of_the_python_package():
+    assert (Path(treescan.get_include_dir()) / "treescan" / "treescan.h").is_file()
+    assert (Path(treescan.get_cmake_dir()) / "treescan-config.cmake").is_file()
+    assert (Path(treescan.get_pkgconfig_dir()) / "treescan.pc").is_file()
+
+
+# ---- The examples, as outside projects ----
+
+
+def picture(channels):
+    """A picture with flat areas, edges and noise, (C, H, W), and its PPM or PGM file, with a comment as some programs write."""
+    height, width = 37, 53
+    generator = torch.Generator().manual_seed(channels)
+    image = torch.randint(0, 30, (channels, height, width), generator=generator)
+    image[:, 10:25, 20:] += 170
+    image[:, :, 30:34] += 50
+    header = f"P{6 if channels == 3 else 5}\n# a comment\n{width} {height}\n255\n".encode()
+    return image, header + image.permute(1, 2, 0).to(torch.uint8).numpy().tobytes()
+
+
+def smoothed(image, softness):
+    """What the examples do, in Python: the PPM or PGM file that they write."""
+    channels, height, width = image.shape
+    x = image[None].float()
+    graph = treescan.grid_graph(height, width)
+    cost = treescan.edge_weights(x, graph, "l1")
+    tree = treescan.minimum_spanning_tree(graph, cost)
+    weights = softness / (softness + cost.gather(1, tree.edge.clamp(min=0).long()))
+    values = torch.cat([x, torch.ones_like(x[:, :1])], 1)
+    sums = treescan.tree_scan(values, weights.view(1, 1, height, width).expand_as(values), tree)
+    result = (sums[0, :-1] / sums[0, -1:] + 0.5).to(torch.uint8)
+    return f"P{6 if channels == 3 else 5}\n{width} {height}\n255\n".encode() + result.permute(1, 2, 0).numpy().tobytes()
+
+
+def check_example(program, folder):
+    for channels, softness in (3, 8.0), (1, 2.5):
+        image, file = picture(channels)
+        (folder / "in.ppm").write_bytes(file)
+        run(program, folder / "in.ppm", folder / "out.ppm", softness)
+        assert (folder / "out.ppm").read_bytes() == smoothed(image, softness)
+    (folder / "short.ppm").write_bytes(file[:-1])
+    for arguments, message in [
+        ([], "usage"),
+        ([folder / "short.ppm", folder / "out.ppm"], "ends early"),
+        ([folder / "none.ppm", folder / "out.ppm"], "can't be read"),
+        ([program, folder / "out.ppm"], "expected a PPM or PGM"),
+        ([folder / "in.ppm", folder / "none" / "out.ppm"], "can't be written"),
+        ([folder / "in.ppm", folder / "out.ppm", "-1"], "SOFTNESS"),
+    ]:
+        result = attempt(program, *arguments)
+        assert result.returncode == 1 and message in result.stderr, result.stderr
+
+
+@pytest.mark.parametrize("language", ["c", "cpp"])
+def test_examples_with_cmake(language, place, tmp_path):
+    cmake(ROOT / "examples" / language, tmp_path / "build", f"-DCMAKE_PREFIX_PATH={place[0]}",
+          f"-DTREESCAN_LIBRARY={place[2]}", "-DCMAKE_COMPILE_WARNING_AS_ERROR=ON")
+    check_example(tmp_path / "build/tree_filter", tmp_path)
+    assert ("libtreescan" in libraries_of(tmp_path / "build/tree_filter")) != is_static(place)
+
+
+@needs_pkg_config
+@pytest.mark.skipif(not shutil.which("make"), reason="make is not installed")
+def test_example_with_make(place, tmp_path):
+    shutil.copytree(ROOT / "examples/c", tmp_path / "c", ignore=shutil.ignore_patterns("build", "tree_filter"))
+    run("make", "-C", tmp_path / "c", *(["STATIC=1"] if is_static(place) else []), PKG_CONFIG_PATH=place[1])
+    check_example(tmp_path / "c/tree_filter", tmp_path)
+
+
+# ---- The headers, and libraries that don't fit them ----
+
+COMPILERS = [name for name in ("g++", "clang++", "clang++-16") if shutil.which(name)]
+STRICT = ["-Wall", "-Wextra", "-Wconversion", "-Wsign-conversion", "-Wshadow", "-Werror", "-I", ROOT / "cpp/include"]
+
+
+@pytest.mark.parametrize("compiler", COMPILERS)
+def test_headers_have_no_warnings(compiler, tmp_path):
+    (tmp_path / "c.c").write_text("#include <treescan/treescan.h>\nint main(void) { return treescan_version() == 0; }\n")
+    run(compiler.replace("clang++", "clang").replace("g++", "gcc"), "-std=c99", "-pedantic", "-Wstrict-prototypes", *STRICT,
+        "-fsyntax-only", tmp_path / "c.c")
+    (tmp_path / "cpp.cpp").write_text("""
+        #include <treescan/treescan.hpp>
+        int main() {
+          const double values[2] = {};
+          treescan::workspace scratch([](treescan_workspace *workspace) { workspace->size = 64; });
+          return treescan::tensor_view(values, {2}).ndim + (scratch.data == nullptr);
+        }
+    """)
+    for standard in "c++17", "c++20":
+        run(compiler, f"-std={standard}", "-Wpedantic", *STRICT, "-fsyntax-only", tmp_path / "cpp.cpp",
+            ROOT / "examples/cpp/tree_filter.cpp")
+
+
+@pytest.fixture(scope="module")
+def older(source, installed):
+    """A prefix with the library as version 0.0.9. Only abi.cpp knows the number, so only that is compiled again."""
+    header, lists = source / "cpp/include/treescan/treescan.h", source / "CMakeLists.txt"
+    before = header.stat()
+    for part, number in (("MAJOR", 0), ("MINOR", 0), ("PATCH", 9)):
+        header.write_text(re.sub(rf"(define TREESCAN_VERSION_{part}) \d+", rf"\1 {number}", header.read_text()))
+    os.utime(header, ns=(before.st_atime_ns, before.st_mtime_ns))
+    (source / "cpp/src/abi.cpp").touch()
+    lists.write_text(lists.read_text().replace(f"VERSION {treescan.__version__}", "VERSION 0.0.9"))
+    cmake(source, source / "build", "-DTREESCAN_SHARED=ON", "-DCMAKE_INSTALL_LIBDIR=lib")
+    run("cmake", "--install", source / "build", "--prefix", installed.parent / "older")
+    return installed.parent / "older"
+
+
+@pytest.mark.parametrize("language", ["c", "cpp"])
+def test_older_library_is_refused(language, older, tmp_path):
+    """Programs compiled with this version's header and linked with an older version's library."""
+    source = tmp_path / f"program.{language}"
+    source.write_text(PROGRAM if language == "c" else """
+        #include <cstdio>
+        #include <treescan/treescan.hpp>
+        int main() try {
+          std::printf("%d\\n", static_cast<int>(treescan::grid(2, 2).num_edges()));
+        } catch (const treescan::error &error) {
+          std::printf("%s: %s\\n", treescan::status_name(error.status()).c_str(), error.what());
+        }
+    """)
+    run({"c": "cc", "cpp": "c++"}[language], *(["-std=c++17"] if language == "cpp" else []), source, "-I", ROOT / "cpp/include",
+        "-L", older / "lib", "-ltreescan", f"-Wl,-rpath,{older / 'lib'}", "-o", tmp_path / "program")
+    message = attempt(tmp_path / "program").stdout
+    assert message.removeprefix("TREESCAN_INCOMPATIBLE: ") == (
+        "treescan's library is older than the header that the program was compiled with: "
+        f"library 0.0.9, header {treescan.__version__}\n")
+    assert message.startswith("TREESCAN_INCOMPATIBLE") == (language == "cpp")
+
+
+def test_older_library_is_refused_by_python(older):
+    if sys.platform != "linux":
+        pytest.skip("puts another library in front by LD_LIBRARY_PATH")
+    result = attempt(sys.executable, "-c", "import treescan", LD_LIBRARY_PATH=older / "lib")
+    last = result.stderr.strip().splitlines()[-1]
+    version = treescan.__version__
+    assert last.startswith(f"ImportError: treescan {version} needs a native module and a library of its own version, but the "
+                           f"module was compiled with the header of {version} and found library 0.0.9: "), last
+
+
+# ---- What a folder lacks ----
 
 
 def test_folder_without_a_build_says_what_to_do(tmp_path):
     """The package's folder without its native module, as in a fresh clone."""
     shutil.copytree(ROOT / "treescan", tmp_path / "treescan", ignore=shutil.ignore_patterns("*.so", "__pycache__"))
     # -S keeps an editable installation from stepping in; torch is put on the path by hand.
-    import torch
-
     command = f"import sys; sys.path[:0] = [{str(tmp_path)!r}, {str(Path(torch.__file__).parent.parent)!r}]; import treescan"
     result = subprocess.run([sys.executable, "-S", "-c", command], capture_output=True, text=True, cwd=tmp_path)
     last = result.stderr.strip().splitlines()[-1]

@@ -15,8 +15,8 @@ except ImportError:
                       "or `python -m pip install torch`") from None
 
 from . import compat, nn, reference
-from ._native import (build_info, get_cmake_dir, get_include_dir, get_num_threads, set_cuda_strategy, set_num_threads,
-                      synchronize)
+from ._native import (build_info, get_cmake_dir, get_include_dir, get_num_threads, get_pkgconfig_dir, set_cuda_strategy,
+                      set_num_threads, synchronize)
 from .functional import build_tree, edge_weights, minimum_spanning_tree, random_spanning_tree, tree_scan
 from .graph import Graph, chain_graph, edge_graph, grid_graph, token_graph
 from .packed import packed_tree
@@ -27,7 +27,7 @@ from .tree import Tree
 
 __all__ = [
     "Graph", "SelectiveState", "Tree", "build_info", "build_tree", "causal_tree", "chain_graph", "compat", "edge_graph",
-    "edge_weights", "flipped_token_tree", "get_cmake_dir", "get_include_dir", "get_num_threads", "grid_graph", "init_state",
-    "minimum_spanning_tree", "nn", "packed_tree", "random_spanning_tree", "reference", "selective_tree_scan",
-    "set_cuda_strategy", "set_num_threads", "step", "synchronize", "token_graph", "tree_scan",
+    "edge_weights", "flipped_token_tree", "get_cmake_dir", "get_include_dir", "get_num_threads", "get_pkgconfig_dir",
+    "grid_graph", "init_state", "minimum_spanning_tree", "nn", "packed_tree", "random_spanning_tree", "reference",
+    "selective_tree_scan", "set_cuda_strategy", "set_num_threads", "step", "synchronize", "token_graph", "tree_scan",
 ]

@@ -18,9 +18,10 @@ try:
 except ImportError as error:
     raise ImportError(f"treescan's native module could not be loaded ({error}): {_BUILD}") from None
 
-_loaded = "{}.{}.{}".format(_C.version() // 10000, _C.version() // 100 % 100, _C.version() % 100)
-if _loaded != __version__ or _C.version() != _C.HEADER_VERSION:
-    raise ImportError(f"treescan {__version__} found version {_loaded} of its native library: {_BUILD}")
+_compiled, _loaded = (f"{number // 10000}.{number // 100 % 100}.{number % 100}" for number in (_C.HEADER_VERSION, _C.version()))
+if not __version__ == _compiled == _loaded:
+    raise ImportError(f"treescan {__version__} needs a native module and a library of its own version, but the module was "
+                      f"compiled with the header of {_compiled} and found library {_loaded}: {_BUILD}")
 
 
 def _lend_torch_pool() -> None:
@@ -134,3 +135,8 @@ def get_include_dir() -> str:
 def get_cmake_dir() -> str:
     """The folder to put into CMAKE_PREFIX_PATH, so that CMake's `find_package(treescan CONFIG)` finds the library."""
     return str(Path(_C.__file__).parent / "lib" / "cmake" / "treescan")
+
+
+def get_pkgconfig_dir() -> str:
+    """The folder to put into PKG_CONFIG_PATH, so that `pkg-config --cflags --libs treescan` finds the library."""
+    return str(Path(_C.__file__).parent / "lib" / "pkgconfig")

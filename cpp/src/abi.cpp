@@ -141,6 +141,15 @@ void check_gradient(const treescan_tensor *input, const treescan_tensor *grad, c
   check_writable(grad, name);
 }
 
+std::string dotted(int32_t version) {
+  std::ostringstream text;
+  text << version / 10000 << "." << version / 100 % 100 << "." << version % 100;
+  return text.str();
+}
+
+// The part of a version within which nothing is taken away: the major one, until 1.0 the minor one.
+int32_t series(int32_t version) { return version < 10000 ? version / 100 - 100 : version / 10000; }
+
 }  // namespace
 }  // namespace treescan
 
@@ -149,6 +158,20 @@ using namespace treescan;
 extern "C" {
 
 int32_t treescan_version(void) { return TREESCAN_VERSION; }
+
+treescan_status treescan_check_version(int32_t header_version) {
+  return guard([&] {
+    const int32_t header = series(header_version), own = series(TREESCAN_VERSION);
+    if (header_version > TREESCAN_VERSION)
+      fail(TREESCAN_INCOMPATIBLE,
+           "treescan's library is older than the header that the program was compiled with: library ",
+           dotted(TREESCAN_VERSION), ", header ", dotted(header_version));
+    if (header != own)
+      fail(TREESCAN_INCOMPATIBLE,
+           "treescan's library is too new for the header that the program was compiled with: library ",
+           dotted(TREESCAN_VERSION), ", header ", dotted(header_version));
+  });
+}
 
 #if !defined(TREESCAN_WITH_CUDA)
 static constexpr char cuda_architectures[] = "";

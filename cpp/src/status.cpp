@@ -29,6 +29,7 @@ const char *treescan_status_name(int32_t status) {
     case TREESCAN_OUT_OF_RANGE: return "TREESCAN_OUT_OF_RANGE";
     case TREESCAN_OUT_OF_MEMORY: return "TREESCAN_OUT_OF_MEMORY";
     case TREESCAN_INTERNAL: return "TREESCAN_INTERNAL";
+    case TREESCAN_INCOMPATIBLE: return "TREESCAN_INCOMPATIBLE";
     default: return "unknown status";
   }
 }

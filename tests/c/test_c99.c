@@ -13,7 +13,7 @@ static treescan_tensor view(void *data, treescan_dtype dtype, int32_t ndim, cons
   int64_t stride = 1;
   memset(&tensor, 0, sizeof tensor);
   tensor.data = data;
-  tensor.dtype = dtype;
+  tensor.dtype = (int32_t)dtype;
   tensor.device = TREESCAN_CPU;
   tensor.ndim = ndim;
   for (int32_t i = ndim; i-- > 0; stride *= sizes[i]) {
@@ -66,6 +66,7 @@ int main(void) {
   graph.height = graph.width = 2;
 
   CHECK(treescan_version() == TREESCAN_VERSION);
+  CHECK(treescan_check_version(TREESCAN_VERSION) == TREESCAN_OK);
   CHECK(strlen(treescan_build_info()) > 0);
   CHECK(strcmp(treescan_last_error(), "") == 0);
   CHECK(strcmp(treescan_status_name(TREESCAN_NOT_A_TREE), "TREESCAN_NOT_A_TREE") == 0);

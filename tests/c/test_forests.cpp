@@ -11,7 +11,7 @@ Array<int32_t> random_parents(int64_t batch, int32_t vertices, std::mt19937 &gen
     std::iota(name.begin(), name.end(), 0);
     std::shuffle(name.begin(), name.end(), generator);
     for (const int32_t v : name) {
-      const unsigned kind = generator() % 5;
+      const auto kind = generator() % 5;
       parent[item * vertices + v] = kind == 0                    ? -1
                                     : kind == 1 || planted.empty() ? v
                                                                    : planted[generator() % planted.size()];

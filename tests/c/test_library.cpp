@@ -45,6 +45,24 @@ TEST(version) {
   for (const std::string &set : testing::instruction_sets()) CHECK(info.find(set) != std::string::npos, info);
 }
 
+// Programs of which headers it serves (CONTRIBUTING.md, Versions).
+TEST(versions_that_fit) {
+  SUCCEEDS(treescan_check_version(TREESCAN_VERSION));
+  FAILS(treescan_check_version(TREESCAN_VERSION + 1), TREESCAN_INCOMPATIBLE, "older");
+  FAILS(treescan_check_version(TREESCAN_VERSION + 100), TREESCAN_INCOMPATIBLE, "older");
+  FAILS(treescan_check_version(TREESCAN_VERSION + 10000), TREESCAN_INCOMPATIBLE, "older");
+  FAILS(treescan_check_version(INT32_MAX), TREESCAN_INCOMPATIBLE, "older");
+  const int32_t first = TREESCAN_VERSION_MAJOR ? 10000 * TREESCAN_VERSION_MAJOR : 100 * TREESCAN_VERSION_MINOR;
+  SUCCEEDS(treescan_check_version(first));
+  FAILS(treescan_check_version(first - 1), TREESCAN_INCOMPATIBLE, "too new");
+  FAILS(treescan_check_version(0), TREESCAN_INCOMPATIBLE, "too new");
+  FAILS(treescan_check_version(-1), TREESCAN_INCOMPATIBLE, "too new");
+  std::ostringstream both;
+  both << "library " << TREESCAN_VERSION_MAJOR << "." << TREESCAN_VERSION_MINOR << "." << TREESCAN_VERSION_PATCH
+       << ", header 34.56.78";
+  FAILS(treescan_check_version(345678), TREESCAN_INCOMPATIBLE, both.str());
+}
+
 TEST(names_of_statuses) {
   const char *const names[] = {"TREESCAN_OK",
                                "TREESCAN_INVALID_ARGUMENT",
@@ -55,10 +73,36 @@ TEST(names_of_statuses) {
                                "TREESCAN_NOT_A_TREE",
                                "TREESCAN_OUT_OF_RANGE",
                                "TREESCAN_OUT_OF_MEMORY",
-                               "TREESCAN_INTERNAL"};
-  for (int32_t status = 0; status < 10; ++status) EQUAL(std::string(treescan_status_name(status)), names[status]);
-  for (const int32_t status : {-1, 10, INT32_MAX, INT32_MIN})
+                               "TREESCAN_INTERNAL",
+                               "TREESCAN_INCOMPATIBLE"};
+  for (int32_t status = 0; status < 11; ++status) EQUAL(std::string(treescan_status_name(status)), names[status]);
+  for (const int32_t status : {-1, 11, INT32_MAX, INT32_MIN})
     EQUAL(std::string(treescan_status_name(status)), "unknown status");
+}
+
+// Numbers that programs are compiled with; abidiff doesn't see them, since calls take them as int32_t.
+TEST(numbers_of_choices) {
+  EQUAL(TREESCAN_FLOAT32, 1);
+  EQUAL(TREESCAN_FLOAT64, 2);
+  EQUAL(TREESCAN_FLOAT16, 3);
+  EQUAL(TREESCAN_BFLOAT16, 4);
+  EQUAL(TREESCAN_INT32, 5);
+  EQUAL(TREESCAN_INT64, 6);
+  EQUAL(TREESCAN_CPU, 1);
+  EQUAL(TREESCAN_CUDA, 2);
+  EQUAL(TREESCAN_MAX_DIMS, 4);
+  EQUAL(TREESCAN_GRID, 1);
+  EQUAL(TREESCAN_TOKENS, 2);
+  EQUAL(TREESCAN_CHAIN, 3);
+  EQUAL(TREESCAN_EDGES, 4);
+  EQUAL(TREESCAN_COSINE, 1);
+  EQUAL(TREESCAN_L2, 2);
+  EQUAL(TREESCAN_L1, 3);
+  EQUAL(TREESCAN_UP, 1);
+  EQUAL(TREESCAN_DOWN, 2);
+  EQUAL(TREESCAN_BOTH, 3);
+  EQUAL(TREESCAN_BY_VERTEX, 1);
+  EQUAL(TREESCAN_BY_EDGE, 2);
 }
 
 TEST(messages_belong_to_a_thread) {

@@ -196,6 +196,7 @@ extern "C" {
 // ---- Calls without tensors go through ----
 
 int32_t treescan_version(void) { return LIBRARY(treescan_version)(); }
+treescan_status treescan_check_version(int32_t version) { return LIBRARY(treescan_check_version)(version); }
 const char *treescan_build_info(void) { return LIBRARY(treescan_build_info)(); }
 const char *treescan_last_error(void) {
   return finding.empty() ? LIBRARY(treescan_last_error)() : finding.c_str();

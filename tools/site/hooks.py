@@ -26,6 +26,8 @@ ELSEWHERE = {
     "README.md": "index.md",
     "examples/grootv/README.md": "project/grootv.md",
     "examples/grootl/README.md": "project/grootl.md",
+    "examples/c/README.md": "project/c.md",
+    "examples/cpp/README.md": "project/cpp.md",
     "tests/cuda_emulation/README.md": "project/cuda-emulation.md",
     "cpp/include/treescan/treescan.h": "reference/c.md",
 }

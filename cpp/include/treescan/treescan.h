@@ -56,7 +56,8 @@ typedef enum treescan_status {
   TREESCAN_NOT_A_TREE = 6,   /* a parent array with a cycle or, where one tree is wanted, without exactly one root */
   TREESCAN_OUT_OF_RANGE = 7, /* a result that its type cannot hold */
   TREESCAN_OUT_OF_MEMORY = 8,
-  TREESCAN_INTERNAL = 9 /* a fault of the library */
+  TREESCAN_INTERNAL = 9,     /* a fault of the library */
+  TREESCAN_INCOMPATIBLE = 10 /* the library that runs doesn't fit the header: treescan_check_version */
 } treescan_status;
 
 typedef enum treescan_dtype {
@@ -139,6 +140,12 @@ typedef enum treescan_direction {
 
 /* TREESCAN_VERSION of the library that is running. */
 TREESCAN_API int32_t treescan_version(void);
+
+/* Whether a program may use the library that is running: pass TREESCAN_VERSION, the version of the header that the
+ * program is compiled with. Fails with TREESCAN_INCOMPATIBLE and both versions in the message if the library is older
+ * than the header, or newer by a major version (before version 1, by a minor one). treescan.hpp calls it by itself; a C
+ * program does once, before any other call. */
+TREESCAN_API treescan_status treescan_check_version(int32_t header_version);
 
 /* One line: version, backends, instruction sets built and in use. Lives as long as the library. */
 TREESCAN_API const char *treescan_build_info(void);
