@@ -9,6 +9,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 WHEELS := build/wheels
 # ON builds the Python package with the CUDA backend.
 CUDA ?=
+CUDA_ARCHITECTURES ?= 75;80;86;89;90;100;120
 NATIVE := CMakeLists.txt pyproject.toml $(wildcard cmake/* python/* cpp/src/* cpp/src/cpu/* cpp/include/treescan/*) \
     $(if $(CUDA),$(wildcard cuda/*))
 
@@ -16,7 +17,7 @@ NATIVE := CMakeLists.txt pyproject.toml $(wildcard cmake/* python/* cpp/src/* cp
 export OMP_WAIT_POLICY := PASSIVE
 
 .PHONY: demo test pytest sanitize bench build clean
-.PHONY: docs lint abi abi-record portability
+.PHONY: wheel docs lint abi abi-record portability
 .PHONY: cuda-emulation cuda-check cuda-record
 .PHONY: cuda gpu-test gpu-bench on-gpu-test on-gpu-bench
 .PHONY: grootv-test grootv-demo grootl-test grootl-demo
@@ -35,6 +36,11 @@ sanitize: $(VENV)/tools
 	    -DTREESCAN_BUILD_TESTS=ON -DTREESCAN_SANITIZE=ON > build/sanitize.log || (cat build/sanitize.log; exit 1)
 	@PATH="$(abspath $(BIN)):$$PATH" cmake --build build/sanitize
 	PATH="$(abspath $(BIN)):$$PATH" ctest --test-dir build/sanitize --output-on-failure
+
+# What goes to a package index, tried out in empty environments: tools/wheel.py. With CUDA=ON it is treescan-cu13.
+wheel:
+	@$(PYTHON) tools/preflight.py
+	@$(PYTHON) tools/wheel.py dist --torch 2.13.0 --torch 2.14.1 $(if $(CUDA),--cuda "$(CUDA_ARCHITECTURES)")
 
 # The C interface against that of the last release, cpp/abi/treescan.abi: additions pass, anything else that a program linked
 # with that release would notice doesn't. `make abi-record` makes the present one the baseline.
