@@ -51,8 +51,8 @@ struct Job {
 void run_on_torch(void *, int64_t count, void (*body)(void *, int64_t), void *task) {
   Job job{body, task};
   const auto range = [](int64_t begin, int64_t end, void *context) {
-    const Job &job = *static_cast<const Job *>(context);
-    for (int64_t i = begin; i < end; ++i) job.body(job.task, i);
+    const Job &part = *static_cast<const Job *>(context);
+    for (int64_t i = begin; i < end; ++i) part.body(part.task, i);
   };
   if (torch_parallel_for(0, count, 1, range, &job) != 0) torch_failed = true;
 }
