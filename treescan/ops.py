@@ -238,24 +238,19 @@ class _Scan(_SingleLevelFunction):
         return grad_x, grad_weights, None, None, None
 
     @staticmethod
-    def jvp(ctx: _ScanContext, x_tangent: Tensor | None, weights_tangent: Tensor | None, *_: None) -> Tensor:
+    def jvp(ctx: _ScanContext, x_tangent: Tensor, weights_tangent: Tensor, *_: None) -> Tensor:
         # As in forward: stay differentiable for torch.func's levels below, but without this level's own tangents.
         with forward_ad._set_fwd_grad_enabled(True):
             x, weights, parent, order = (forward_ad.unpack_dual(tensor, level=0).primal for tensor in ctx.saved_tensors)
             return _tangent(x_tangent, weights_tangent, x, weights, parent, order, ctx.direction)
 
 
-def _tangent(dx: Tensor | None, dw: Tensor | None, x: Tensor, weights: Tensor, parent: Tensor, order: Tensor,
-             direction: str) -> Tensor:
-    """The tangent of a scan's output, from those of x and weights; None stands for zero."""
+def _tangent(dx: Tensor, dw: Tensor, x: Tensor, weights: Tensor, parent: Tensor, order: Tensor, direction: str) -> Tensor:
+    """The tangent of a scan's output, from those of x and weights, which torch gives as zeros where there is none."""
 
     def scanned(values: Tensor, along: str) -> Tensor:
         return scan(values, weights, parent, order, along)
 
-    if dx is None:
-        dx = torch.zeros_like(x)
-    if dw is None:
-        return scanned(dx, direction)
     edges = _Edges(parent, x)
     w, dw = edges.without_root(weights), edges.without_root(dw)
     if direction == "down":
