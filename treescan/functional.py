@@ -12,6 +12,7 @@ from . import ops
 from .graph import Graph, chain_graph, grid_graph, token_graph
 from .tree import Tree, root_tensor
 
+# What `direction` and `metric` may be, for annotations elsewhere as well.
 Direction: TypeAlias = Literal["up", "down", "both"]
 Metric: TypeAlias = Literal["cosine", "l2", "l1"]
 
