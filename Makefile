@@ -17,7 +17,7 @@ NATIVE := CMakeLists.txt pyproject.toml $(wildcard cmake/* python/* cpp/src/* cp
 export OMP_WAIT_POLICY := PASSIVE
 
 .PHONY: demo test pytest sanitize bench build clean
-.PHONY: wheel docs lint abi abi-record portability
+.PHONY: wheel docs lint coverage abi abi-record portability
 .PHONY: cuda-emulation cuda-check cuda-record
 .PHONY: cuda gpu-test gpu-bench on-gpu-test on-gpu-bench
 .PHONY: grootv-test grootv-demo grootl-test grootl-demo
@@ -81,6 +81,29 @@ portability: build
 	export LD_LIBRARY_PATH=$(abspath $(PORTABLE)/clang); \
 	    $(BIN)/python -c "import treescan; assert '$(PORTABLE)/clang/' in open('/proc/self/maps').read()" && \
 	    $(BIN)/python -m pytest -q tests/test_golden.py tests/test_compat.py tests/test_selective_golden.py
+# Which lines the tests run: of treescan/, by coverage.py, and of cpp/src, by counters that gcc puts into a library which stands
+# behind the tests of the C interface and of the Python package. pyproject.toml says how much is enough. (The tests in bench/
+# take the time, which the counters spoil.)
+COVERED := $(abspath build/coverage)
+COVERED_FLAGS := --coverage -fprofile-update=atomic
+
+coverage: build $(VENV)/coverage-tools
+	@PATH="$(abspath $(BIN)):$$PATH" cmake -S . -B $(COVERED) -G Ninja -DCMAKE_BUILD_TYPE=RelWithDebInfo -DCMAKE_CXX_FLAGS_RELWITHDEBINFO=-O1 \
+	    -DTREESCAN_BUILD_TESTS=ON -DCMAKE_CXX_FLAGS="$(COVERED_FLAGS)" -DCMAKE_EXE_LINKER_FLAGS=--coverage > $(COVERED).log \
+	    || (cat $(COVERED).log; exit 1)
+	@PATH="$(abspath $(BIN)):$$PATH" cmake --build $(COVERED)
+	@find $(COVERED) -name '*.gcda' -delete
+	@$(BIN)/python -m coverage erase
+	PATH="$(abspath $(BIN)):$$PATH" ctest --test-dir $(COVERED) --output-on-failure
+	export LD_LIBRARY_PATH=$(COVERED); \
+	    $(BIN)/python -c "import treescan; assert '$(COVERED)/libtreescan' in open('/proc/self/maps').read()" \
+	    && $(BIN)/python -m coverage run -m pytest tests
+	@$(BIN)/python -m coverage combine --quiet
+	@$(BIN)/python -m coverage report; python=$$?; $(BIN)/gcovr $(COVERED) && exit $$python
+
+$(VENV)/coverage-tools: $(VENV)/installed
+	@$(PIP) coverage==7.17.5 gcovr==8.8
+	@touch $@
 
 # Kernels on the emulated device: every access checked, again under the sanitizers, and fast, where they stand behind the
 # tests of the C interface and of the Python package. tests/cuda_emulation/README.md

@@ -104,6 +104,7 @@ def test_mistakes_are_one_line(photo, tmp_path, capsys, monkeypatch):
         (["filter", str(photo), "-o", str(tmp_path / "out.xyz")], "can't be written"),
         (["tree", str(photo), "-o", str(tmp_path / "out.xyz")], "can't be written"),
         (["affinity", str(photo), "--at", "80,0", *out], "80 x 60 pixels, got 80,0"),
+        (["demo", "-o", str(photo)], "can't be made"),
     ]
     for arguments, message in cases:
         assert main(arguments) == 1
@@ -115,6 +116,7 @@ def test_mistakes_are_one_line(photo, tmp_path, capsys, monkeypatch):
 
 
 @pytest.mark.parametrize("arguments", [[], ["nothing"], ["filter"], ["filter", "x.png"], ["affinity", "x", "--at", "3", "-o", "y"],
+                                       ["affinity", "x", "--at", "3,b", "-o", "y"],
                                        ["filter", "x", "-o", "y", "--sigma", "0"], ["tree", "x", "-o", "y", "--size", "1"]])
 def test_wrong_calls(arguments, capsys):
     assert main(arguments) == 2
@@ -125,6 +127,15 @@ def test_missing_dependency(photo, capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "PIL.Image", None)
     assert main(["filter", str(photo), "-o", "out.png"]) == 1
     assert "pip install 'treescan[cli]'" in capsys.readouterr().err
+
+
+def test_interruption(capsys, monkeypatch):
+    def interrupted(options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(_COMMANDS["info"], "run", interrupted)
+    assert main(["info"]) == 130
+    assert capsys.readouterr().err == "treescan: interrupted\n"
 
 
 def test_info_as_json():

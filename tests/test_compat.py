@@ -146,6 +146,23 @@ def test_bad_trees_are_reported():
         tree_scan.bfs_forward(torch.tensor([[[0, 1], [0, 7]]]), 4)
 
 
+@pytest.mark.parametrize(("call", "error", "message"), [
+    (lambda: tree_scan.bfs_forward(torch.zeros(2, 3), 2), ValueError, r"edges must have shape \(B, V-1, 2\), got \(2, 3\)"),
+    (lambda: tree_scan.tree_scan_refine_forward(torch.rand(1, 2, 3), torch.rand(1, 2, 3), torch.zeros(1, 3), torch.zeros(1, 3),
+                                                None, torch.ones(1, 3)), TypeError, "sorted_index must be int32 or int64"),
+    (lambda: tree_scan.tree_scan_refine_forward(torch.rand(1, 2, 3), torch.rand(1, 2, 3), torch.tensor([[0, 1, 2]]),
+                                                torch.tensor([[0, 0, 1]]), None, torch.ones(1, 2)),
+     ValueError, r"edge_coef must have shape \(1, 3\), got \(1, 2\)"),
+    (lambda: MinimumSpanningTree(squared_distance)(torch.rand(2, 3, 5)), ValueError,
+     r"guide_in must have shape \(B, C, H, W\), got \(2, 3, 5\)"),
+    (lambda: TreeFilter2D(groups=2)(torch.rand(1, 4, 2, 2), torch.rand(1, 3, 2, 2), None), ValueError,
+     r"embed_in must have shape .* a multiple of 2 channels, got \(1, 3, 2, 2\)"),
+])
+def test_bad_arguments_are_named(call, error, message):
+    with pytest.raises(error, match=message):
+        call()
+
+
 def squared_distance(a, b):
     return (a - b).square().sum(1)
 

@@ -303,6 +303,32 @@ def test_no_torch_says_what_to_do(tmp_path):
     assert result.returncode != 0 and last.startswith("ImportError: treescan needs torch") and "make build" in last
 
 
+@pytest.mark.parametrize(("module", "message"), [
+    ("None", "native module could not be loaded"),
+    ("types.SimpleNamespace(version=lambda: 90807, HEADER_VERSION=90807)", "found version 9.8.7 of its native library"),
+])
+def test_another_native_module_says_what_to_do(module, message):
+    command = f"import sys, types; sys.modules['treescan._C'] = {module}; import treescan"
+    result = subprocess.run([sys.executable, "-c", command], capture_output=True, text=True)
+    last = result.stderr.strip().splitlines()[-1]
+    assert result.returncode != 0 and last.startswith("ImportError: treescan") and message in last and "make build" in last
+
+
+def test_a_torch_without_threads_to_lend():
+    """The library then works with its own."""
+    command = """
+import ctypes, torch
+ctypes.CDLL = lambda path: object()
+import treescan
+x = torch.rand(2, 40, 30, 30)
+treescan.set_num_threads(1)
+expected = treescan.tree_scan(x, x)
+treescan.set_num_threads(3)
+assert torch.equal(treescan.tree_scan(x, x), expected)
+"""
+    subprocess.run([sys.executable, "-c", command], check=True)
+
+
 def test_kernels_share_no_code(tmp_path):
     """Objects built for one instruction set hold no weak symbols, of which the linker might keep the wrong copy."""
     if not shutil.which("nm"):

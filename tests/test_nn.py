@@ -88,8 +88,17 @@ def test_tree_ssm_scans_channels_last(monkeypatch):
     (lambda: nn.TreeSSM(4, d_conv=2), "d_conv must be odd, got 2"),
     (lambda: nn.TreeSSM(4)(torch.zeros(1, 2, 3, 5)), r"x must have shape \(B, H, W, 4\), got \(1, 2, 3, 5\)"),
     (lambda: nn.TreeFilter2d(sigma=0), "sigma must be > 0, got 0"),
+    (lambda: nn.TreeFilter2d(groups=0), "groups must be at least 1, got 0"),
+    (lambda: nn.TreeFilter2d(distance="cosine"), "distance must be 'l2' or 'l1', got 'cosine'"),
+    (lambda: nn.TreeFilter2d()(torch.zeros(4, 2, 2)), r"x must have shape \(B, C, H, W\), got \(4, 2, 2\)"),
     (lambda: nn.TreeFilter2d(groups=3)(torch.zeros(1, 4, 2, 2)), "multiple of 3 channels, got 4"),
 ])
 def test_errors(build, message):
     with pytest.raises(ValueError, match=message):
         build()
+
+
+def test_modules_show_their_options():
+    assert repr(nn.TreeScan2d("up", root=3)) == "TreeScan2d(direction='up', metric='cosine', maximum=False, root=3)"
+    assert repr(nn.TreeFilter2d(2, 0.5)) == "TreeFilter2d(groups=2, sigma=0.5, distance='l2', metric='l2')"
+    assert repr(nn.TreeEnergyLoss(0.1)).startswith("TreeEnergyLoss(\n  sigma=0.1\n")

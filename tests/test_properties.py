@@ -101,6 +101,48 @@ def test_edge_weights_equal_the_reference(graph, channels, metric, dtype):
             assert torch.equal(treescan.edge_weights(view, graph, metric), cost)
 
 
+@given(graphs(), st.integers(0, 99))
+def test_trees_from_edges_equal_the_reference(graph, seed):
+    tree = treescan.minimum_spanning_tree(graph, costs(graph, "distinct", seed))
+    generator = torch.Generator(torch.get_default_device()).manual_seed(seed)
+    edges = tree.edges[:, torch.randperm(graph.num_vertices - 1, generator=generator)]
+    edges = torch.where(torch.rand(edges[..., :1].shape, generator=generator) < 0.5, edges, edges.flip(2))
+    root = torch.tensor([seed % graph.num_vertices, 0], dtype=torch.int32)
+    found = torch.ops.treescan.tree_from_edges(edges, root, False)
+    expected = reference.tree_from_edges(edges, root)
+    for values, wanted in zip(found, (expected.parent, expected.order, expected.depth, expected.edge)):
+        assert torch.equal(values, wanted)
+
+
+def test_the_reference_takes_what_the_library_takes():
+    x, weights = torch.rand(2, 1, 3, 4, 5, dtype=torch.float64).unbind()
+    graph = treescan.grid_graph(4, 5)
+    for options in ({}, {"guide": weights, "metric": "l2", "maximum": True, "root": 7, "direction": "up"}):
+        torch.testing.assert_close(reference.tree_scan(x, weights, graph, **options),
+                                   treescan.tree_scan(x, weights, graph, **options))
+
+
+@pytest.mark.parametrize(("call", "message"), [
+    (lambda: reference.edge_weights(torch.zeros(1, 1, 2), treescan.chain_graph(2), "l3"), "metric must be 'cosine'.*'l3'"),
+    (lambda: reference.tree_from_edges(torch.tensor([[[0, 1], [2, 3], [3, 2]]])), "edges must form a tree"),
+    (lambda: reference.tree_from_parents(torch.tensor([[0, 1]])), "exactly one vertex that is its own parent"),
+    (lambda: reference.minimum_spanning_tree(treescan.edge_graph(torch.tensor([[0, 1], [2, 3]]), 4), torch.zeros(1, 2)),
+     "item 0 falls into 2 parts"),
+])
+def test_the_reference_refuses(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()
+
+
+def test_graphs_say_what_they_are():
+    assert repr(treescan.grid_graph(2, 3, 8)) == "grid_graph(2, 3, connectivity=8)"
+    assert repr(treescan.token_graph(5, 2, 3)) == "token_graph(5, window=2, context_length=(3,))"
+    assert repr(treescan.chain_graph(4)) == "chain_graph(4)"
+    assert repr(treescan.edge_graph(torch.tensor([[0, 1]]), 2)) == "edge_graph(<edge_index (1, 2)>, 2)"
+    # Whatever counts as an integer is one.
+    assert treescan.chain_graph(torch.tensor(4)).num_edges == 3
+
+
 def test_contexts_of_a_batch_are_those_of_its_items():
     lengths = (0, 2, 5, 9)
     features = torch.randn(4, 6, 9)
@@ -116,7 +158,7 @@ def test_random_trees(graph, seed):
     tree = treescan.random_spanning_tree(graph, cost, seed=seed)
     tree.validate()
     edges = graph.edge_index.tolist()
-    for item, (parents, chosen) in enumerate(zip(tree.parent.tolist(), tree.edge.tolist())):
+    for parents, chosen in zip(tree.parent.tolist(), tree.edge.tolist()):
         for v, (p, e) in enumerate(zip(parents, chosen)):
             assert (v == p and e == -1) or sorted(edges[e]) == sorted((v, p))
     assert torch.equal(tree.parent, treescan.random_spanning_tree(graph, cost, seed=seed).parent)

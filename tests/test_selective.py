@@ -398,6 +398,8 @@ def test_empty_batches():
 @pytest.mark.parametrize(("name", "value", "error", "message"), [
     ("u", torch.ones(2, 3), ValueError, r"u must have shape"),
     ("u", 1.0, TypeError, r"u must be a tensor, got float"),
+    ("delta", None, TypeError, r"delta must be a tensor, got NoneType"),
+    ("z", torch.ones(2, 3, 9, device="meta"), ValueError, r"z must be on u's device .*, got meta"),
     ("delta", torch.ones(2, 3, 8), ValueError, r"delta must have u's shape \(2, 3, 9\), got \(2, 3, 8\)"),
     ("delta", torch.ones(2, 3, 9).double(), TypeError, r"delta must have u's dtype torch.float32, got torch.float64"),
     ("A", torch.ones(3, 2, dtype=torch.complex64), TypeError, r"A must be real"),
@@ -416,7 +418,7 @@ def test_empty_batches():
     ("direction", "sideways", ValueError, r"direction must be one of 'up', 'down', 'both', got 'sideways'"),
 ])
 def test_errors_name_the_argument(name, value, error, message):
-    if isinstance(value, torch.Tensor):
+    if isinstance(value, torch.Tensor) and not value.is_meta:
         value = value.to(torch.get_default_device())
     values = {**inputs(dtype=torch.float32), "tree": tree_of("chain", 1, 9), name: value}
     with pytest.raises(error, match=message):

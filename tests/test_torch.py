@@ -306,6 +306,20 @@ def test_vmap_builds_the_same_trees(name):
     torch.testing.assert_close(torch.func.vmap(scan)(x, weights), expected)
 
 
+def test_vmap_of_edge_lists():
+    """A list for each call: beside features that have batches of their own, it is one list for all items."""
+    lists = torch.stack([treescan.grid_graph(4, 6).edge_index, treescan.grid_graph(6, 4).edge_index])
+    features = torch.randn(2, 3, 4, 24, generator=torch.Generator(torch.get_default_device()).manual_seed(0))
+    build = lambda edges, item: treescan.build_tree(item, treescan.edge_graph(edges, 24))[:3]  # noqa: E731
+    for dims, edges in ((0, lists), (2, lists.movedim(0, 2))):
+        found = torch.func.vmap(build, in_dims=(dims, 0))(edges, features)
+        for actual, expected in zip(found, zip(*map(build, lists, features))):
+            assert torch.equal(actual, torch.stack(expected))
+    each = torch.stack([lists[:1].expand(3, -1, -1), lists[1:].expand(3, -1, -1)])
+    for actual, expected in zip(torch.func.vmap(build)(each, features), zip(*map(build, lists, features))):
+        assert torch.equal(actual, torch.stack(expected))
+
+
 # ---- Compilation and export ----
 
 

@@ -4,7 +4,6 @@ device memory."""
 from __future__ import annotations
 
 import ctypes
-import re
 from pathlib import Path
 
 import torch
@@ -14,7 +13,7 @@ from . import __version__
 _BUILD = "run `python -m pip install -e . --no-build-isolation` (or `make build`) in treescan's source folder"
 
 try:
-    from . import _C
+    from . import _C as _C  # once more by name: the ops take it from here
 except ImportError as error:
     raise ImportError(f"treescan's native module could not be loaded ({error}): {_BUILD}") from None
 
@@ -32,7 +31,7 @@ def _lend_torch_pool() -> None:
         functions = library.torch_parallel_for, library.torch_get_num_threads
     except AttributeError:
         return  # a torch without them: the library keeps its own threads
-    _C.lend_torch_pool(*(ctypes.cast(function, ctypes.c_void_p).value for function in functions))
+    _C.lend_torch_pool(*(ctypes.cast(function, ctypes.c_void_p).value or 0 for function in functions))
 
 
 _C.set_dtypes(torch)
@@ -120,7 +119,7 @@ def build_info() -> dict[str, str]:
     return {
         "version": __version__,
         "library": library,
-        "backends": re.search("backends: ([^;]+)", library)[1],
+        "backends": library.partition("backends: ")[2].partition(";")[0],
         "instruction_set": _C.get_instruction_set(),
         "native_module": _C.__file__,
         "torch": torch.__version__,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal, TypeAlias
 
 import torch
 from torch import Tensor
@@ -10,6 +11,10 @@ from torch import Tensor
 from . import ops
 from .graph import Graph, chain_graph, grid_graph, token_graph
 from .tree import Tree, root_tensor
+
+# What `direction` and `metric` may be, for annotations elsewhere as well.
+Direction: TypeAlias = Literal["up", "down", "both"]
+Metric: TypeAlias = Literal["cosine", "l2", "l1"]
 
 _FLOATS = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
 _METRICS = {"cosine": "cosine", "l2": "l2", "l1": "l1"}
@@ -28,7 +33,8 @@ def _check_floats(name: str, tensor: Tensor) -> None:
         raise ValueError(f"{name} must be on the CPU or a CUDA device, got {tensor.device}")
 
 
-def _graph_for(graph: str | Graph, name: str, tensor: Tensor, window: int, context_length) -> Graph:
+def _graph_for(graph: str | Graph, name: str, tensor: Tensor, window: int,
+               context_length: int | Sequence[int] | Tensor | None) -> Graph:
     """The graph that `graph` names, for features `tensor` of shape (B, C, H, W) or (B, C, L)."""
     if isinstance(graph, Graph):
         if tensor.ndim not in (3, 4):
@@ -61,7 +67,7 @@ def _spanning_tree(graph: Graph, cost: Tensor, maximum: bool, root: int | Tensor
     if mask is not None:
         return spanning_forest(graph, cost, maximum, root, _segments_of_mask(mask, graph, cost.shape[0]))
     root = root_tensor(root, cost.shape[0], cost)
-    parent, order, depth, edge = ops.call(ops.minimum_spanning_tree, cost, *graph.arguments, maximum, root)
+    parent, order, depth, edge = ops.call(ops.minimum_spanning_tree, cost, *graph.arguments, maximum, root, None)
     return Tree(parent, order, depth, order[:, 0], edge)
 
 
@@ -89,7 +95,7 @@ def _check_cost(graph: Graph, cost: Tensor) -> Tensor:
     return cost if cost.dtype == torch.float32 and not cost.requires_grad else cost.detach().to(torch.float32)
 
 
-def edge_weights(features: Tensor, graph: Graph, metric: str = "cosine", *, exp: bool = False) -> Tensor:
+def edge_weights(features: Tensor, graph: Graph, metric: Metric = "cosine", *, exp: bool = False) -> Tensor:
     """The cost of every edge {a, b} of a graph, from the features f at its ends.
 
         "cosine"  -f[a]·f[b] / (max(|f[a]|, 1e-8) max(|f[b]|, 1e-8))
@@ -180,7 +186,7 @@ def random_spanning_tree(graph: Graph, cost: Tensor, *, seed: int, root: int | T
     return Tree(parent, order, depth, order[:, 0], edge)
 
 
-def build_tree(features: Tensor, graph: str | Graph = "grid", *, metric: str = "cosine", maximum: bool = False,
+def build_tree(features: Tensor, graph: str | Graph = "grid", *, metric: Metric = "cosine", maximum: bool = False,
                root: int | Tensor = 0, window: int = 3,
                context_length: int | Sequence[int] | Tensor | None = None, mask: Tensor | None = None) -> Tree:
     """The minimum spanning tree of features: `edge_weights` and `minimum_spanning_tree` in one call.
@@ -204,7 +210,8 @@ def build_tree(features: Tensor, graph: str | Graph = "grid", *, metric: str = "
     return _spanning_tree(graph, edge_weights(features, graph, metric), maximum, root, mask)
 
 
-def _tree_for_scan(x, graph, guide, metric, maximum, root, window, context_length, mask) -> Tree:
+def _tree_for_scan(x: Tensor, graph: str | Graph, guide: Tensor | None, metric: Metric, maximum: bool, root: int | Tensor,
+                   window: int, context_length: int | Sequence[int] | Tensor | None, mask: Tensor | None) -> Tree:
     name, features = ("x", x) if guide is None else ("guide", guide)
     _check_floats(name, features)
     graph = _graph_for(graph, name, features, window, context_length)
@@ -218,8 +225,8 @@ def _tree_for_scan(x, graph, guide, metric, maximum, root, window, context_lengt
     return _spanning_tree(graph, edge_weights(features, graph, metric), maximum, root, mask)
 
 
-def tree_scan(x: Tensor, weights: Tensor, graph: str | Graph | Tree = "grid", *, direction: str = "both",
-              guide: Tensor | None = None, metric: str = "cosine", maximum: bool = False, root: int | Tensor = 0,
+def tree_scan(x: Tensor, weights: Tensor, graph: str | Graph | Tree = "grid", *, direction: Direction = "both",
+              guide: Tensor | None = None, metric: Metric = "cosine", maximum: bool = False, root: int | Tensor = 0,
               window: int = 3, context_length: int | Sequence[int] | Tensor | None = None,
               mask: Tensor | None = None, out: Tensor | None = None) -> Tensor:
     """State propagation along a tree, in time linear in its vertices.
@@ -293,7 +300,7 @@ def tree_scan(x: Tensor, weights: Tensor, graph: str | Graph | Tree = "grid", *,
     return ops.call(ops.scan, x, weights, parent, order, direction)
 
 
-def _scan_into(out, x, weights, parent, order, direction) -> Tensor:
+def _scan_into(out: Tensor, x: Tensor, weights: Tensor, parent: Tensor, order: Tensor, direction: Direction) -> Tensor:
     if not isinstance(out, Tensor):
         raise TypeError(f"out must be a tensor, got {type(out).__name__}")
     if out.shape != x.shape or out.dtype != x.dtype or out.device != x.device:

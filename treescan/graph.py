@@ -26,7 +26,7 @@ class Graph:
     connectivity: int = 0
     length: int = 0
     window: int = 0
-    context_length: tuple[int, ...] | None = None  # one for all batch items, or one for each
+    context_length: Sequence[int] | None = None  # one for all batch items, or one for each
     vertices: int = 0
     edges: Tensor | None = None
 
@@ -40,6 +40,8 @@ class Graph:
     @property
     def num_edges(self) -> int:
         """E, the number of edges; with a context per batch item, as for the longest one."""
+        if self.edges is not None:
+            return self.edges.shape[-2]
         if self.kind == "grid":
             height, width = self.height, self.width
             diagonals = 2 * (height - 1) * (width - 1) if self.connectivity == 8 else 0
@@ -49,9 +51,7 @@ class Graph:
             context = self._longest_context
             longest = min(self.window, context - 1)
             return self.length - 1 + max(longest - 1, 0) * (2 * context - 2 - longest) // 2
-        if self.kind == "chain":
-            return self.length - 1
-        return self.edges.shape[-2]
+        return self.length - 1
 
     @property
     def edge_index(self) -> Tensor:
@@ -64,7 +64,7 @@ class Graph:
 
     def edge_index_on(self, device: torch.device | str | None) -> Tensor:
         """`edge_index`, made on a device, or on torch's default device; a list that the graph was given stays where it is."""
-        if self.kind == "edges":
+        if self.edges is not None:
             return self.edges.to(torch.int32)
         vertex = torch.arange(self.num_vertices, dtype=torch.int32, device=device)
         if self.kind == "grid":
@@ -85,23 +85,25 @@ class Graph:
         return self.length if self.context_length is None else max(self.context_length, default=0)
 
     @property
-    def arguments(self) -> tuple:
+    def arguments(self) -> tuple[str, list[int], Sequence[int] | None, Tensor | None]:
         """The graph as the custom ops take it; `Graph.from_arguments` is the way back."""
         sizes = [self.height, self.width, self.connectivity, self.length, self.window, self.vertices]
         return self.kind, sizes, self.context_length, self.edges
 
     @classmethod
-    def from_arguments(cls, kind, sizes, context_length, edges) -> Graph:
-        return cls(kind, *sizes[:5], context_length, sizes[5], edges)
+    def from_arguments(cls, kind: str, sizes: Sequence[int], context_length: Sequence[int] | None,
+                       edges: Tensor | None) -> Graph:
+        height, width, connectivity, length, window, vertices = sizes
+        return cls(kind, height, width, connectivity, length, window, context_length, vertices, edges)
 
     def __repr__(self) -> str:
         if self.kind == "grid":
             return f"grid_graph({self.height}, {self.width}, connectivity={self.connectivity})"
         if self.kind == "tokens":
             return f"token_graph({self.length}, window={self.window}, context_length={self.context_length})"
-        if self.kind == "chain":
-            return f"chain_graph({self.length})"
-        return f"edge_graph(<edge_index {tuple(self.edges.shape)}>, {self.vertices})"
+        if self.edges is not None:
+            return f"edge_graph(<edge_index {tuple(self.edges.shape)}>, {self.vertices})"
+        return f"chain_graph({self.length})"
 
 
 def _size(name: str, value: int, least: int = 1) -> int:

@@ -16,23 +16,31 @@ gradient); Song et al., "Learnable Tree Filter for Structure-preserving Feature 
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, ClassVar, Concatenate, ParamSpec, Protocol, TypeVar
+
 import torch
 from torch import Tensor
+from torch._functorch.autograd_function import VmapInfo
 from torch._functorch.utils import enable_single_level_autograd_function
+from torch._ops import OpOverload
 from torch.autograd import forward_ad
 from torch.autograd.function import _SingleLevelFunction
 
 from ._native import _C
 from .graph import Graph
 
+P = ParamSpec("P")
+T = TypeVar("T")
+
 ADJOINTS = {"up": "down", "down": "up", "both": "both"}
 
 _DEVICES = ("CPU", "CUDA")  # as dispatch keys
 
-_library = torch.library.Library("treescan", "DEF")
+_library: torch.library.Library = torch.library.Library("treescan", "DEF")
 
 
-def choice(name: str, value: str, choices):
+def choice(name: str, value: str, choices: Mapping[str, T]) -> T:
     """choices[value], or a ValueError that lists them."""
     try:
         return choices[value]
@@ -41,12 +49,17 @@ def choice(name: str, value: str, choices):
         raise ValueError(f"{name} must be one of {listed}, got {value!r}") from None
 
 
-def _define(schema: str, allocate, fill, differentiable: bool = False):
+def _define(schema: str, allocate: Callable[P, T], fill: Callable[Concatenate[T, P], None],
+            differentiable: bool = False) -> OpOverload[P, T]:
     """Registers an op and returns it: `allocate(*arguments)` its outputs, then `fill(outputs, *arguments)`."""
 
-    def kernel(*arguments):
-        outputs = allocate(*arguments)
-        fill(outputs, *arguments)
+    # A kernel's arguments come by position, for which P has no word.
+    new: Callable[..., T] = allocate
+    write: Callable[..., None] = fill
+
+    def kernel(*arguments: object) -> T:
+        outputs = new(*arguments)
+        write(outputs, *arguments)
         return outputs
 
     name = schema.partition("(")[0]
@@ -57,21 +70,22 @@ def _define(schema: str, allocate, fill, differentiable: bool = False):
         # Trees, and the costs that pick them, are constants to autograd.
         _library.impl(name, torch.library.fallthrough_kernel, "Autograd")
     torch.library.register_fake(f"treescan::{name}", allocate, lib=_library)
-    op = getattr(torch.ops.treescan, name).default
+    op: OpOverload[P, T] = getattr(torch.ops.treescan, name).default
     _kernels[op] = kernel
     return op
 
 
-_kernels = {}
+_kernels: dict[OpOverload[..., Any], Callable[..., Any]] = {}
 
 
-def call(op, *arguments, **keywords):
+def call(op: OpOverload[P, T], *arguments: P.args, **keywords: P.kwargs) -> T:
     """`op(*arguments, **keywords)`, without the dispatcher where it would do nothing but pass the call on: that takes
     longer than a scan of a small image."""
-    return (_kernels[op] if _nobody_looks_on((*arguments, *keywords.values())) else op)(*arguments, **keywords)
+    function: Callable[P, T] = _kernels[op] if _nobody_looks_on((*arguments, *keywords.values())) else op
+    return function(*arguments, **keywords)
 
 
-def _nobody_looks_on(arguments) -> bool:
+def _nobody_looks_on(arguments: Iterable[object]) -> bool:
     """Whether these are ordinary tensors that there are kernels for, and nobody differentiates, transforms, traces, casts or
     records."""
     if torch.compiler.is_compiling():
@@ -90,7 +104,7 @@ def _nobody_looks_on(arguments) -> bool:
 
 # ---- Scans ----
 
-scan = _define(
+scan: OpOverload[[Tensor, Tensor, Tensor, Tensor, str], Tensor] = _define(
     "scan(Tensor x, Tensor weights, Tensor parent, Tensor order, str direction) -> Tensor",
     lambda x, weights, parent, order, direction: torch.empty_like(x),
     lambda y, x, weights, parent, order, direction: _C.scan(
@@ -103,7 +117,7 @@ _library.define("scan_out(Tensor x, Tensor weights, Tensor parent, Tensor order,
                 tags=(torch.Tag.pt2_compliant_tag,))
 
 
-def _scan_into(x, weights, parent, order, direction, *, out):
+def _scan_into(x: Tensor, weights: Tensor, parent: Tensor, order: Tensor, direction: str, *, out: Tensor) -> None:
     _C.scan(choice("direction", direction, _C.DIRECTIONS), parent, order, x, weights, out)
 
 
@@ -114,7 +128,7 @@ torch.library.register_fake("treescan::scan_out", lambda *arguments, out: None, 
 scan_out = torch.ops.treescan.scan_out.default
 _kernels[scan_out] = _scan_into
 
-scan_backward = _define(
+scan_backward: OpOverload[[Tensor, Tensor, Tensor, Tensor, Tensor, str], tuple[Tensor, Tensor]] = _define(
     "scan_backward(Tensor grad, Tensor x, Tensor weights, Tensor parent, Tensor order, str direction)"
     " -> (Tensor, Tensor)",
     lambda grad, x, weights, parent, order, direction: (torch.empty_like(x), torch.empty_like(weights)),
@@ -164,10 +178,11 @@ def gather_parents(values: Tensor, parent: Tensor) -> Tensor:
     return _Edges(parent, values).of_parent(values)
 
 
-def _differentiable_backward(grad, x, weights, parent, order, direction):
+def _differentiable_backward(grad: Tensor, x: Tensor, weights: Tensor, parent: Tensor, order: Tensor,
+                             direction: str) -> tuple[Tensor, Tensor]:
     """What `scan_backward` computes, from ops that can be differentiated again."""
 
-    def scanned(values, along):
+    def scanned(values: Tensor, along: str) -> Tensor:
         return scan(values, weights, parent, order, along)
 
     edges = _Edges(parent, x)
@@ -184,9 +199,27 @@ def _differentiable_backward(grad, x, weights, parent, order, direction):
     return grad_x, edges.without_root(grad_weights)
 
 
+class Context(Protocol):
+    """What torch hands to the methods of an autograd function."""
+
+    saved_tensors: tuple[Tensor, ...]
+    needs_input_grad: tuple[bool, ...]
+
+    def save_for_backward(self, *tensors: Tensor | None) -> None: ...
+    def save_for_forward(self, *tensors: Tensor | None) -> None: ...
+    def set_materialize_grads(self, value: bool) -> None: ...
+
+
+class _ScanContext(Context, Protocol):
+    direction: str
+
+
 class _Scan(_SingleLevelFunction):
+    # Of torch's C base class, which its stubs leave out.
+    apply: ClassVar[Callable[[Tensor, Tensor, Tensor, Tensor, str], Tensor]]
+
     @staticmethod
-    def forward(ctx, x, weights, parent, order, direction):
+    def forward(ctx: _ScanContext, x: Tensor, weights: Tensor, parent: Tensor, order: Tensor, direction: str) -> Tensor:
         ctx.direction = direction
         ctx.save_for_backward(x, weights, parent, order)
         ctx.save_for_forward(x, weights, parent, order)
@@ -195,8 +228,9 @@ class _Scan(_SingleLevelFunction):
             return scan(x, weights, parent, order, direction)
 
     @staticmethod
-    def backward(ctx, grad):
+    def backward(ctx: _ScanContext, grad: Tensor) -> tuple[Tensor, Tensor | None, None, None, None]:
         x, weights, parent, order = ctx.saved_tensors
+        grad_weights: Tensor | None
         if ctx.needs_input_grad[1]:
             grad_x, grad_weights = scan_backward(grad, x, weights, parent, order, ctx.direction)
         else:
@@ -204,23 +238,19 @@ class _Scan(_SingleLevelFunction):
         return grad_x, grad_weights, None, None, None
 
     @staticmethod
-    def jvp(ctx, x_tangent, weights_tangent, *_):
+    def jvp(ctx: _ScanContext, x_tangent: Tensor, weights_tangent: Tensor, *_: None) -> Tensor:
         # As in forward: stay differentiable for torch.func's levels below, but without this level's own tangents.
         with forward_ad._set_fwd_grad_enabled(True):
-            saved = (forward_ad.unpack_dual(tensor, level=0).primal for tensor in ctx.saved_tensors)
-            return _tangent(x_tangent, weights_tangent, *saved, ctx.direction)
+            x, weights, parent, order = (forward_ad.unpack_dual(tensor, level=0).primal for tensor in ctx.saved_tensors)
+            return _tangent(x_tangent, weights_tangent, x, weights, parent, order, ctx.direction)
 
 
-def _tangent(dx, dw, x, weights, parent, order, direction):
-    """The tangent of a scan's output, from those of x and weights; None stands for zero."""
+def _tangent(dx: Tensor, dw: Tensor, x: Tensor, weights: Tensor, parent: Tensor, order: Tensor, direction: str) -> Tensor:
+    """The tangent of a scan's output, from those of x and weights, which torch gives as zeros where there is none."""
 
-    def scanned(values, along):
+    def scanned(values: Tensor, along: str) -> Tensor:
         return scan(values, weights, parent, order, along)
 
-    if dx is None:
-        dx = torch.zeros_like(x)
-    if dw is None:
-        return scanned(dx, direction)
     edges = _Edges(parent, x)
     w, dw = edges.without_root(weights), edges.without_root(dw)
     if direction == "down":
@@ -243,7 +273,7 @@ def _is_differentiated(*tensors: Tensor) -> bool:
     return any(forward_ad.unpack_dual(tensor, level=0).tangent is not None for tensor in tensors)
 
 
-def _scan_autograd(x, weights, parent, order, direction):
+def _scan_autograd(x: Tensor, weights: Tensor, parent: Tensor, order: Tensor, direction: str) -> Tensor:
     if _is_differentiated(x, weights):
         # The dispatcher calls this once for each level of torch.func's transforms, so each time for that level alone.
         with enable_single_level_autograd_function():
@@ -252,18 +282,18 @@ def _scan_autograd(x, weights, parent, order, direction):
         return scan(x, weights, parent, order, direction)
 
 
-def _scan_backward_autograd(grad, x, weights, parent, order, direction):
+def _scan_backward_autograd(grad: Tensor, x: Tensor, weights: Tensor, parent: Tensor, order: Tensor,
+                            direction: str) -> tuple[Tensor, Tensor]:
     if _is_differentiated(grad, x, weights):
         return _differentiable_backward(grad, x, weights, parent, order, direction)
     with torch._C._AutoDispatchBelowAutograd():
         return scan_backward(grad, x, weights, parent, order, direction)
 
 
-def _scan_vmap(info, in_dims, *arguments):
+def _scan_vmap(info: VmapInfo, in_dims: Sequence[int | None], *arguments: Any) -> tuple[Any, Any]:
     """Both scan ops: the mapped dimension joins the channels, or, if the trees differ along it, the batch."""
     *tensors, parent, order, direction = arguments
     *tensor_dims, parent_dim, order_dim, _ = in_dims
-    op = scan if len(tensors) == 2 else scan_backward
     size = info.batch_size
     if parent_dim is None and order_dim is None:
         at = 1
@@ -271,9 +301,12 @@ def _scan_vmap(info, in_dims, *arguments):
         at = 0
         batch = tensors[0].shape[1 if tensor_dims[0] == 0 else 0]
         parent, order = (_fold(tree, dim, size, 0, batch) for tree, dim in ((parent, parent_dim), (order, order_dim)))
-    outputs = op(*(_fold(tensor, dim, size, at) for tensor, dim in zip(tensors, tensor_dims)), parent, order, direction)
-    if op is scan:
-        return _unfold(outputs, size, at), at
+    folded = [_fold(tensor, dim, size, at) for tensor, dim in zip(tensors, tensor_dims)]
+    if len(folded) == 2:
+        x, weights = folded
+        return _unfold(scan(x, weights, parent, order, direction), size, at), at
+    grad, x, weights = folded
+    outputs = scan_backward(grad, x, weights, parent, order, direction)
     return tuple(_unfold(output, size, at) for output in outputs), (at, at)
 
 
@@ -288,7 +321,8 @@ def _fold(tensor: Tensor, dim: int | None, size: int, at: int = 0, batch: int | 
 
 
 def _unfold(tensor: Tensor, size: int, at: int = 0) -> Tensor:
-    return tensor.unflatten(at, (size, tensor.shape[at] // size))
+    unfolded: Tensor = tensor.unflatten(at, (size, tensor.shape[at] // size))
+    return unfolded
 
 
 for _name, _autograd in (("scan", _scan_autograd), ("scan_backward", _scan_backward_autograd)):
@@ -304,22 +338,29 @@ for _name, _autograd in (("scan", _scan_autograd), ("scan_backward", _scan_backw
 _GRAPH = "str kind, SymInt[] sizes, SymInt[]? context_length, Tensor? edge_index"
 
 
-def _graph(kind, sizes, context_length, edge_index) -> tuple:
+def _graph(kind: str, sizes: Sequence[int], context_length: Sequence[int] | None,
+           edge_index: Tensor | None) -> tuple[int, Sequence[int], Sequence[int] | None, Tensor | None]:
     return choice("kind", kind, _C.GRAPH_KINDS), sizes, context_length, edge_index
 
 
-def _new_tree(like: Tensor, batch: int, vertices: int, count: int) -> tuple[Tensor, ...]:
-    first = like.new_empty((batch, vertices), dtype=torch.int32)
-    return first, *(torch.empty_like(first) for _ in range(count - 1))
+def _new_tree(like: Tensor, batch: int, vertices: int) -> tuple[Tensor, Tensor, Tensor]:
+    parent = like.new_empty((batch, vertices), dtype=torch.int32)
+    return parent, torch.empty_like(parent), torch.empty_like(parent)
 
 
-def _new_spanning_tree(cost, kind, sizes, context_length, edge_index, option, root, segments=None):
+def _new_tree_of_edges(like: Tensor, batch: int, vertices: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    parent, order, depth = _new_tree(like, batch, vertices)
+    return parent, order, depth, torch.empty_like(parent)
+
+
+def _new_spanning_tree(cost: Tensor, kind: str, sizes: Sequence[int],
+                       *options: object) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     height, width, _, length, _, listed = sizes
     vertices = height * width if kind == "grid" else listed if kind == "edges" else length
-    return _new_tree(cost, cost.shape[0], vertices, 4)
+    return _new_tree_of_edges(cost, cost.shape[0], vertices)
 
 
-edge_weights = _define(
+edge_weights: OpOverload[[Tensor, str, Sequence[int], Sequence[int] | None, Tensor | None, str, bool], Tensor] = _define(
     f"edge_weights(Tensor features, {_GRAPH}, str metric, bool exp) -> Tensor",
     lambda features, kind, sizes, context_length, edge_index, metric, exp: features.new_empty(
         (features.shape[0], Graph.from_arguments(kind, sizes, context_length, edge_index).num_edges),
@@ -328,56 +369,69 @@ edge_weights = _define(
         *_graph(kind, sizes, context_length, edge_index), features, choice("metric", metric, _C.METRICS), exp, cost),
 )
 
-minimum_spanning_tree = _define(
+
+def _fill_minimum_spanning_tree(tree: tuple[Tensor, Tensor, Tensor, Tensor], cost: Tensor, kind: str, sizes: Sequence[int],
+                                context_length: Sequence[int] | None, edge_index: Tensor | None, maximum: bool,
+                                root: Tensor, segments: Tensor | None = None) -> None:
+    _C.minimum_spanning_tree(*_graph(kind, sizes, context_length, edge_index), cost, maximum, root, segments, *tree)
+
+
+minimum_spanning_tree: OpOverload[
+    [Tensor, str, Sequence[int], Sequence[int] | None, Tensor | None, bool, Tensor, Tensor | None],
+    tuple[Tensor, Tensor, Tensor, Tensor],
+] = _define(
     f"minimum_spanning_tree(Tensor cost, {_GRAPH}, bool maximum, Tensor root, Tensor? segments=None)"
     " -> (Tensor, Tensor, Tensor, Tensor)",
     _new_spanning_tree,
-    lambda tree, cost, kind, sizes, context_length, edge_index, maximum, root, segments=None: _C.minimum_spanning_tree(
-        *_graph(kind, sizes, context_length, edge_index), cost, maximum, root, segments, *tree),
+    _fill_minimum_spanning_tree,
 )
 
-random_spanning_tree = _define(
+random_spanning_tree: OpOverload[
+    [Tensor, str, Sequence[int], Sequence[int] | None, Tensor | None, int, Tensor],
+    tuple[Tensor, Tensor, Tensor, Tensor],
+] = _define(
     f"random_spanning_tree(Tensor cost, {_GRAPH}, int seed, Tensor root) -> (Tensor, Tensor, Tensor, Tensor)",
     _new_spanning_tree,
     lambda tree, cost, kind, sizes, context_length, edge_index, seed, root: _C.random_spanning_tree(
         *_graph(kind, sizes, context_length, edge_index), cost, seed % 2**64, root, *tree),
 )
 
-tree_from_edges = _define(
+tree_from_edges: OpOverload[[Tensor, Tensor, bool], tuple[Tensor, Tensor, Tensor, Tensor]] = _define(
     "tree_from_edges(Tensor edges, Tensor root, bool by_edge) -> (Tensor, Tensor, Tensor, Tensor)",
-    lambda edges, root, by_edge: _new_tree(edges, edges.shape[0], edges.shape[1] + 1, 4),
+    lambda edges, root, by_edge: _new_tree_of_edges(edges, edges.shape[0], edges.shape[1] + 1),
     lambda tree, edges, root, by_edge: _C.tree_from_edges(edges, root, by_edge, *tree),
 )
 
-tree_from_parents = _define(
+tree_from_parents: OpOverload[[Tensor, Tensor | None], tuple[Tensor, Tensor, Tensor]] = _define(
     "tree_from_parents(Tensor parent, Tensor? root) -> (Tensor, Tensor, Tensor)",
-    lambda parent, root: _new_tree(parent, *parent.shape, 3),
+    lambda parent, root: _new_tree(parent, *parent.shape),
     lambda tree, parent, root: _C.tree_from_parents(parent, root, *tree),
 )
 
-forest_from_parents = _define(
+forest_from_parents: OpOverload[[Tensor], tuple[Tensor, Tensor, Tensor]] = _define(
     "forest_from_parents(Tensor parent) -> (Tensor, Tensor, Tensor)",
-    lambda parent: _new_tree(parent, *parent.shape, 3),
+    lambda parent: _new_tree(parent, *parent.shape),
     lambda tree, parent: _C.forest_from_parents(parent, *tree),
 )
 
 
-def _graph_op_vmap(op):
+def _graph_op_vmap(op: OpOverload[..., Any]) -> Callable[..., tuple[Any, Any]]:
     """The ops that take a tensor of batch items and a graph: the mapped dimension joins the batch."""
 
-    def rule(info, in_dims, batched, kind, sizes, context_length, edge_index, *options):
+    def rule(info: VmapInfo, in_dims: Sequence[int | None], batched: Tensor, kind: str, sizes: Sequence[int],
+             context_length: Sequence[int] | None, edge_index: Tensor | None, *options: object) -> tuple[Any, Any]:
         size = info.batch_size
         batch = batched.shape[1 if in_dims[0] == 0 else 0]
         if context_length is not None and len(context_length) > 1:
             context_length = list(context_length) * size
         edge_dim = in_dims[4]
         if edge_index is not None and (edge_dim is not None or edge_index.ndim == 3):
-            if edge_index.ndim - (edge_dim is not None) == 2:  # one list for a whole batch
+            if edge_dim is not None and edge_index.ndim == 3:  # one list for a whole batch
                 edge_index, edge_dim = edge_index.movedim(edge_dim, 0).unsqueeze(1), 0
             edge_index = _fold(edge_index, edge_dim, size, 0, batch)
-        options = [_fold(option, dim, size, 0, batch) if isinstance(option, Tensor) else option
-                   for option, dim in zip(options, in_dims[5:])]
-        outputs = op(_fold(batched, in_dims[0], size), kind, sizes, context_length, edge_index, *options)
+        folded = [_fold(option, dim, size, 0, batch) if isinstance(option, Tensor) else option
+                  for option, dim in zip(options, in_dims[5:])]
+        outputs = op(_fold(batched, in_dims[0], size), kind, sizes, context_length, edge_index, *folded)
         if isinstance(outputs, Tensor):
             return _unfold(outputs, size), 0
         return tuple(_unfold(output, size) for output in outputs), (0,) * len(outputs)
@@ -386,4 +440,4 @@ def _graph_op_vmap(op):
 
 
 for _op in (edge_weights, minimum_spanning_tree):
-    torch.library.register_vmap(_op.name(), _graph_op_vmap(_op), lib=_library)
+    torch.library.register_vmap(_op, _graph_op_vmap(_op), lib=_library)

@@ -5,13 +5,18 @@ They are differentiable once, in reverse. A second derivative and forward mode r
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any, ClassVar, NoReturn, Protocol
+
 import torch
 from torch import Tensor
 from torch._functorch.utils import enable_single_level_autograd_function
+from torch._ops import OpOverload
 from torch.autograd.function import _SingleLevelFunction
 
 from . import ops
 from ._native import _C
+from .ops import T
 
 _INPUTS = ("Tensor u, Tensor delta, Tensor A, Tensor B, Tensor C, Tensor? D, Tensor? z, Tensor? delta_bias, "
            "Tensor parent, Tensor order, bool delta_softplus, str direction")
@@ -23,38 +28,47 @@ def computed_dtype(dtype: torch.dtype) -> torch.dtype:
     return torch.float64 if dtype == torch.float64 else torch.float32
 
 
-def _new_result(u, delta, A, *_):
+def _new_result(u: Tensor, delta: Tensor, A: Tensor, *_: object) -> tuple[Tensor, Tensor]:
     return torch.empty_like(u), A.new_empty((u.shape[0], *A.shape))
 
 
-def _fill_result(result, *arguments):
+def _fill_result(result: tuple[Tensor, Tensor], *arguments: Any) -> None:
     *tensors, parent, order, delta_softplus, direction = arguments
     _C.selective_scan(ops.choice("direction", direction, _C.DIRECTIONS), parent, order, tensors, delta_softplus, *result)
 
 
-def _new_gradients(grad_y, grad_last_state, *arguments):
+def _new_gradients(grad_y: Tensor, grad_last_state: Tensor | None, *arguments: Any) -> tuple[Tensor, ...]:
     # An op can't return None; an input that isn't there has an empty gradient.
     return tuple(grad_y.new_empty(0) if tensor is None else torch.empty_like(tensor) for tensor in arguments[:_NUM_TENSORS])
 
 
-def _fill_gradients(gradients, grad_y, grad_last_state, *arguments):
+def _fill_gradients(gradients: tuple[Tensor, ...], grad_y: Tensor, grad_last_state: Tensor | None, *arguments: Any) -> None:
     *tensors, parent, order, delta_softplus, direction = arguments
-    gradients = [None if tensor is None else gradient for tensor, gradient in zip(tensors, gradients)]
+    wanted = [None if tensor is None else gradient for tensor, gradient in zip(tensors, gradients)]
     _C.selective_scan_backward(ops.choice("direction", direction, _C.DIRECTIONS), parent, order, tensors, delta_softplus,
-                               grad_y, grad_last_state, gradients)
+                               grad_y, grad_last_state, wanted)
 
 
-selective_scan = ops._define(f"selective_scan({_INPUTS}) -> (Tensor, Tensor)", _new_result, _fill_result, differentiable=True)
+selective_scan: OpOverload[
+    [Tensor, Tensor, Tensor, Tensor, Tensor, Tensor | None, Tensor | None, Tensor | None, Tensor, Tensor, bool, str],
+    tuple[Tensor, Tensor],
+] = ops._define(f"selective_scan({_INPUTS}) -> (Tensor, Tensor)", _new_result, _fill_result, differentiable=True)
 
-selective_scan_backward = ops._define(
+selective_scan_backward: OpOverload[..., tuple[Tensor, ...]] = ops._define(
     f"selective_scan_backward(Tensor grad_y, Tensor? grad_last_state, {_INPUTS})"
     f" -> ({', '.join(['Tensor'] * _NUM_TENSORS)})",
     _new_gradients, _fill_gradients, differentiable=True)
 
 
+class _Context(ops.Context, Protocol):
+    options: tuple[bool, str]
+
+
 class _SelectiveScan(_SingleLevelFunction):
+    apply: ClassVar[Callable[..., tuple[Tensor, Tensor]]]
+
     @staticmethod
-    def forward(ctx, *arguments):
+    def forward(ctx: _Context, *arguments: Any) -> tuple[Tensor, Tensor]:
         ctx.options = arguments[_NUM_TENSORS + 2:]
         ctx.save_for_backward(*arguments[:_NUM_TENSORS + 2])
         ctx.set_materialize_grads(False)
@@ -63,7 +77,7 @@ class _SelectiveScan(_SingleLevelFunction):
             return selective_scan(*arguments)
 
     @staticmethod
-    def backward(ctx, grad_y, grad_last_state):
+    def backward(ctx: _Context, grad_y: Tensor | None, grad_last_state: Tensor | None) -> tuple[Tensor | None, ...]:
         tensors = ctx.saved_tensors
         if grad_y is None:
             grad_y = torch.zeros_like(tensors[0])
@@ -71,38 +85,41 @@ class _SelectiveScan(_SingleLevelFunction):
         return *(None if tensor is None else gradient for tensor, gradient in zip(tensors, gradients)), *(None,) * 4
 
     @staticmethod
-    def jvp(ctx, *tangents):
+    def jvp(ctx: _Context, *tangents: Tensor | None) -> NoReturn:
         raise RuntimeError("selective_tree_scan has no forward-mode derivative; take reverse mode, or tree_scan of "
                            "weights exp(delta A) and inputs delta B u, which has both")
 
 
 class _SelectiveScanBackward(_SingleLevelFunction):
+    apply: ClassVar[Callable[..., tuple[Tensor, ...]]]
+
     @staticmethod
-    def forward(ctx, *arguments):
+    def forward(ctx: _Context, *arguments: Any) -> tuple[Tensor, ...]:
         with torch.enable_grad(), torch.autograd.forward_ad._set_fwd_grad_enabled(True), torch._C._AutoDispatchBelowAutograd():
             return selective_scan_backward(*arguments)
 
     @staticmethod
-    def backward(ctx, *gradients):
+    def backward(ctx: _Context, *gradients: Tensor | None) -> NoReturn:
         raise RuntimeError("selective_tree_scan can be differentiated once only; for second derivatives take tree_scan of "
                            "weights exp(delta A) and inputs delta B u")
 
     jvp = _SelectiveScan.jvp
 
 
-def _autograd(op, function):
-    def rule(*arguments):
+def _autograd(op: OpOverload[..., T], apply: Callable[..., T]) -> Callable[..., T]:
+    def rule(*arguments: Any) -> T:
         if ops._is_differentiated(*(argument for argument in arguments if isinstance(argument, Tensor))):
             with enable_single_level_autograd_function():
-                return function.apply(*arguments)
+                return apply(*arguments)
         with torch._C._AutoDispatchBelowAutograd():
             return op(*arguments)
 
     return rule
 
 
-for _op, _function in ((selective_scan, _SelectiveScan), (selective_scan_backward, _SelectiveScanBackward)):
-    ops._library.impl(_op.name().removeprefix("treescan::"), _autograd(_op, _function), "Autograd")
+ops._library.impl(selective_scan, _autograd(selective_scan, _SelectiveScan.apply), "Autograd")
+ops._library.impl(selective_scan_backward, _autograd(selective_scan_backward, _SelectiveScanBackward.apply), "Autograd")
+for _op in (selective_scan, selective_scan_backward):
     for _device in ("cpu", "cuda"):
         # As for scan: a long sum of products would lose too much in a half type.
-        torch.library.register_autocast(_op.name(), _device, torch.float32, lib=ops._library)
+        torch.library.register_autocast(_op, _device, torch.float32, lib=ops._library)

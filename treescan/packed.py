@@ -7,13 +7,13 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from .functional import _check_floats, _graph_for, _shape, edge_weights, spanning_forest
+from .functional import Metric, _check_floats, _graph_for, _shape, edge_weights, spanning_forest
 from .graph import edge_graph, grid_graph
 from .tree import Tree
 
 
 def packed_tree(features: Tensor, cu_seqlens: Tensor | None = None, graph: str = "tokens", *,
-                sizes: Sequence[tuple[int, int]] | None = None, metric: str = "cosine", maximum: bool = False,
+                sizes: Sequence[tuple[int, int]] | None = None, metric: Metric = "cosine", maximum: bool = False,
                 window: int = 3) -> Tree:
     """The minimum spanning trees of packed sequences or images: one forest, in which every part has a tree of its own.
 
@@ -74,7 +74,7 @@ def segments_of(cu_seqlens: Tensor, features: Tensor) -> Tensor:
     return torch.searchsorted(cu_seqlens.to(features.device), vertex, right=True, out_int32=True) - 1
 
 
-def _tree_of_images(features: Tensor, sizes: Sequence[tuple[int, int]], metric: str, maximum: bool) -> Tree:
+def _tree_of_images(features: Tensor, sizes: Sequence[tuple[int, int]], metric: Metric, maximum: bool) -> Tree:
     total = features.shape[2]
     edges, first = [], 0
     for height, width in sizes:

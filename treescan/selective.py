@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from typing import Literal, overload
+
 import torch
 from torch import Tensor
 
 from . import ops, ops_selective
-from .functional import _check_floats, _num_vertices, _shape
+from .functional import Direction, _check_floats, _num_vertices, _shape
 from .tree import Tree
 
 _DIRECTIONS = {"up": "up", "down": "down", "both": "both"}
 
 
-def _check_like(name: str, tensor: Tensor, u: Tensor) -> None:
+def _check_like(name: str, tensor: Tensor | None, u: Tensor) -> Tensor:
     if not isinstance(tensor, Tensor):
         raise TypeError(f"{name} must be a tensor, got {type(tensor).__name__}")
     if tensor.is_complex():
@@ -20,9 +22,10 @@ def _check_like(name: str, tensor: Tensor, u: Tensor) -> None:
     _check_floats(name, tensor)
     if tensor.device != u.device:
         raise ValueError(f"{name} must be on u's device {u.device}, got {tensor.device}")
+    return tensor
 
 
-def check_parameter(name: str, tensor: Tensor, u: Tensor, shape: tuple, spelled: str) -> Tensor:
+def check_parameter(name: str, tensor: Tensor, u: Tensor, shape: tuple[int | None, ...], spelled: str) -> Tensor:
     """A parameter of that shape, in the type that is computed in."""
     _check_like(name, tensor, u)
     if tensor.ndim != len(shape) or any(n is not None and n != m for n, m in zip(shape, tensor.shape)):
@@ -30,12 +33,12 @@ def check_parameter(name: str, tensor: Tensor, u: Tensor, shape: tuple, spelled:
     return tensor.to(ops_selective.computed_dtype(u.dtype))
 
 
-def check_signal(name: str, tensor: Tensor, u: Tensor) -> Tensor:
+def check_signal(name: str, tensor: Tensor | None, u: Tensor) -> Tensor:
     """A tensor of u's dtype."""
-    _check_like(name, tensor, u)
-    if tensor.dtype != u.dtype and not torch.is_autocast_enabled(u.device.type):
-        raise TypeError(f"{name} must have u's dtype {u.dtype}, got {tensor.dtype}")
-    return tensor
+    signal = _check_like(name, tensor, u)
+    if signal.dtype != u.dtype and not torch.is_autocast_enabled(u.device.type):
+        raise TypeError(f"{name} must have u's dtype {u.dtype}, got {signal.dtype}")
+    return signal
 
 
 def _factor(name: str, factor: Tensor, u: Tensor, states: int, groups: int | None) -> Tensor:
@@ -56,9 +59,23 @@ def _factor(name: str, factor: Tensor, u: Tensor, states: int, groups: int | Non
     return factor.flatten(3)
 
 
+@overload
 def selective_tree_scan(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, tree: Tree, D: Tensor | None = None,
                         z: Tensor | None = None, delta_bias: Tensor | None = None, delta_softplus: bool = False,
-                        direction: str = "down", return_last_state: bool = False):
+                        direction: Direction = "down", return_last_state: Literal[False] = False) -> Tensor: ...
+@overload
+def selective_tree_scan(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, tree: Tree, D: Tensor | None = None,
+                        z: Tensor | None = None, delta_bias: Tensor | None = None, delta_softplus: bool = False,
+                        direction: Direction = "down", *, return_last_state: Literal[True]) -> tuple[Tensor, Tensor]: ...
+@overload
+def selective_tree_scan(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, tree: Tree, D: Tensor | None = None,
+                        z: Tensor | None = None, delta_bias: Tensor | None = None, delta_softplus: bool = False,
+                        direction: Direction = "down",
+                        return_last_state: bool = False) -> Tensor | tuple[Tensor, Tensor]: ...
+def selective_tree_scan(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, tree: Tree, D: Tensor | None = None,
+                        z: Tensor | None = None, delta_bias: Tensor | None = None, delta_softplus: bool = False,
+                        direction: Direction = "down",
+                        return_last_state: bool = False) -> Tensor | tuple[Tensor, Tensor]:
     """Mamba's selective scan with a tree in place of the sequence, discretisation, read-out, skip and gate in one pass.
 
     With the step s = delta + delta_bias, or softplus of that, and p the parent map of the tree, every channel has N
@@ -111,9 +128,9 @@ def selective_tree_scan(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tenso
     for name, signal in (("delta", delta), ("z", z)):
         if name == "z" and z is None:
             continue
-        check_signal(name, signal, u)
-        if signal.shape != u.shape:
-            raise ValueError(f"{name} must have u's shape {_shape(u)}, got {_shape(signal)}")
+        checked = check_signal(name, signal, u)
+        if checked.shape != u.shape:
+            raise ValueError(f"{name} must have u's shape {_shape(u)}, got {_shape(checked)}")
     channels = u.shape[1]
     A = check_parameter("A", A, u, (channels, None), f"(D, N) = ({channels}, N)")
     states = A.shape[1]

@@ -120,9 +120,9 @@ def step(state: SelectiveState, u: Tensor, delta: Tensor, A: Tensor, B: Tensor, 
     for name, signal in (("u", u), ("delta", delta), ("z", z)):
         if signal is None and name == "z":
             continue
-        check_signal(name, signal, u)
-        if signal.shape != (batch, channels):
-            raise ValueError(f"{name} must have shape (B, D) = {(batch, channels)} as the state has, got {_shape(signal)}")
+        checked = check_signal(name, signal, u)
+        if checked.shape != (batch, channels):
+            raise ValueError(f"{name} must have shape (B, D) = {(batch, channels)} as the state has, got {_shape(checked)}")
     if state.h.dtype != computed_dtype(u.dtype):
         raise TypeError(f"u must be {'float64' if state.h.dtype == torch.float64 else 'float32 or a half type'} for a state "
                         f"of {state.h.dtype}, got {u.dtype}")
@@ -135,13 +135,12 @@ def step(state: SelectiveState, u: Tensor, delta: Tensor, A: Tensor, B: Tensor, 
     if active is not None and (active.dtype != torch.bool or active.shape != (batch,)):
         raise ValueError(f"active must be a bool tensor of shape (B,) = ({batch},), got {active.dtype} of shape {_shape(active)}")
     num_features = state.features.shape[1]
-    if window > 1 or features is not None:
-        if features is None:
-            raise ValueError(f"features must be given, the state has a window of {window}")
-        if features.shape != (batch, num_features) or features.dtype != state.features.dtype:
-            raise ValueError(f"features must be {state.features.dtype} of shape (B, F) = {(batch, num_features)} as the state "
-                             f"has, got {features.dtype} of shape {_shape(features)}")
-    if window > 1:
+    if features is None and window > 1:
+        raise ValueError(f"features must be given, the state has a window of {window}")
+    if features is not None and (features.shape != (batch, num_features) or features.dtype != state.features.dtype):
+        raise ValueError(f"features must be {state.features.dtype} of shape (B, F) = {(batch, num_features)} as the state "
+                         f"has, got {features.dtype} of shape {_shape(features)}")
+    if features is not None and window > 1:
         above = state.h[torch.arange(batch, device=u.device), _nearest(state, features.detach())]
     else:
         above = state.h[:, 0]

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from .functional import _check_floats, _shape, edge_weights, minimum_spanning_tree
+from .functional import Metric, _check_floats, _shape, edge_weights, minimum_spanning_tree
 from .graph import Graph, token_graph
 from .packed import _check_packed, segments_of
 from .tree import Tree
@@ -26,7 +26,7 @@ def _checked_factors(features: Tensor | Sequence[Tensor]) -> list[Tensor]:
     return factors
 
 
-def _cost(factors: list[Tensor], graph: Graph, metric: str) -> Tensor:
+def _cost(factors: list[Tensor], graph: Graph, metric: Metric) -> Tensor:
     """(B, E): `edge_weights` of the factors' outer product, which is never made since its cosine is theirs multiplied."""
     if len(factors) == 1:
         return edge_weights(factors[0], graph, metric)
@@ -57,7 +57,7 @@ def _checked_contexts(context_length: int | Sequence[int] | Tensor, like: Tensor
     return context_length if isinstance(context_length, int) else contexts.to(like.device).reshape(-1, 1)
 
 
-def causal_tree(features: Tensor | Sequence[Tensor], window: int = 3, metric: str = "cosine", *,
+def causal_tree(features: Tensor | Sequence[Tensor], window: int = 3, metric: Metric = "cosine", *,
                 context_length: int | Sequence[int] | Tensor | None = None, mask: Tensor | None = None,
                 cu_seqlens: Tensor | None = None) -> Tree:
     """The causal tree of a sequence: every token hangs on its nearest among the `window` tokens before it.
@@ -138,7 +138,7 @@ def causal_tree(features: Tensor | Sequence[Tensor], window: int = 3, metric: st
 
 
 def flipped_token_tree(features: Tensor | Sequence[Tensor], context_length: int | Sequence[int] | Tensor | None = None, *,
-                       window: int = 3, metric: str = "cosine", mask: Tensor | None = None) -> Tree:
+                       window: int = 3, metric: Metric = "cosine", mask: Tensor | None = None) -> Tree:
     """The tree of the original language models: the minimum spanning tree of the sequence flipped in time.
 
     Vertex v is token L-1-v, so the root is the last token, and the context, the last vertices, are the first tokens. The

@@ -175,7 +175,8 @@ class Tree(NamedTuple):
 
     def to(self, device: torch.device | str) -> Tree:
         """The same trees on another device; itself if it is there already."""
-        return Tree(*(None if field is None else field.to(device) for field in self))
+        parent, order, depth, root = (field.to(device) for field in self[:4])
+        return Tree(parent, order, depth, root, None if self.edge is None else self.edge.to(device))
 
     def validate(self) -> None:
         """Raises ValueError unless this is what `Tree` promises: trees or forests, an order with parents first, depths, roots.
@@ -212,7 +213,7 @@ class Tree(NamedTuple):
             wrong = (values != right).nonzero()
             if wrong.numel():
                 at = tuple(wrong[0].tolist())
-                place = ", ".join(map(str, at))
-                raise ValueError(f"{name}[{place}] must be {right[at].item()}, got {values[at].item()}")
+                where = ", ".join(map(str, at))
+                raise ValueError(f"{name}[{where}] must be {right[at].item()}, got {values[at].item()}")
         if self.edge is not None and not torch.equal(self.edge < 0, is_root | outside):
             raise ValueError("edge must be -1 at the root, outside all trees, and the index of an edge everywhere else")

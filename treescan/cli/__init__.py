@@ -35,5 +35,5 @@ def main(arguments: list[str] | None = None) -> int:
     except BrokenPipeError:  # whoever read the output has gone
         return 1
     except SystemExit as exit:  # argparse has said why
-        return exit.code
+        return int(exit.code or 0)
     return 0

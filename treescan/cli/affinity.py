@@ -3,6 +3,7 @@
 import argparse
 
 import torch
+from torch import Tensor
 
 from ..functional import build_tree, tree_scan
 from ..graph import chain_graph
@@ -25,14 +26,14 @@ def position(text: str) -> tuple[int, int]:
         raise argparse.ArgumentTypeError(f"expected two whole numbers X,Y, got {text!r}") from None
 
 
-def add_arguments(command) -> None:
+def add_arguments(command: argparse.ArgumentParser) -> None:
     add_picture(command)
     add_output(command)
     command.add_argument("--at", type=position, required=True, metavar="X,Y", help="the pixel, from the top left corner")
     add_sigma(command, 0.2)
 
 
-def responses(image, at, sigma):
+def responses(image: Tensor, at: tuple[int, int], sigma: float) -> list[Tensor]:
     """The scan's answer to 1 at one pixel and 0 elsewhere: along the tree, and along the rows."""
     height, width = image.shape[2:]
     impulse = torch.zeros(1, 1, height, width)
@@ -42,7 +43,7 @@ def responses(image, at, sigma):
     return [tree_scan(impulse, edge_factors(image, topology.parent, sigma), topology)[0, 0] for topology in (tree, rows)]
 
 
-def draw(image, at, maps, path) -> None:
+def draw(image: Tensor, at: tuple[int, int], maps: list[Tensor], path: str) -> None:
     height, width = image.shape[2:]
     drawn = figure(12, max(2.0, 4.4 * height / width))
     for index, (title, shown) in enumerate(zip(("photograph", "along the tree", "along the rows"), (None, *maps))):
@@ -58,7 +59,7 @@ def draw(image, at, maps, path) -> None:
     save_figure(drawn, path, dpi=120)
 
 
-def run(options) -> None:
+def run(options: argparse.Namespace) -> None:
     with Progress("reading", "scanning", "drawing") as progress:
         image = progress.run("reading", read, options.picture)
         height, width = image.shape[2:]

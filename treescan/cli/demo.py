@@ -1,5 +1,6 @@
 """The commands on a photograph that comes with scikit-image."""
 
+import argparse
 from pathlib import Path
 from time import perf_counter
 
@@ -13,11 +14,11 @@ DESCRIPTION = "Filters a photograph that comes with scikit-image, draws its tree
 EXAMPLE = "treescan demo -o demo"
 
 
-def add_arguments(command) -> None:
+def add_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument("-o", "--output", default="demo", help="the folder for the pictures (default %(default)s)")
 
 
-def run(options) -> None:
+def run(options: argparse.Namespace) -> None:
     folder = Path(options.output)
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -33,7 +34,7 @@ def run(options) -> None:
         at = (width // 3, height // 4)
         maps = progress.run("affinity", affinity.responses, photograph, at, 0.2)
 
-        def draw():
+        def draw() -> None:
             save(smooth, str(folder / "filtered.png"))
             tree.draw(shrink(photograph, 96), str(folder / "tree.png"))
             affinity.draw(photograph, at, maps, str(folder / "affinity.png"))

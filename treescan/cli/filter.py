@@ -1,6 +1,9 @@
 """Edge-preserving smoothing."""
 
+import argparse
+
 import torch
+from torch import Tensor
 
 from ..functional import edge_weights, minimum_spanning_tree, tree_scan
 from ..graph import grid_graph
@@ -13,7 +16,7 @@ EXAMPLE = "treescan filter photo.jpg -o out.png --sigma 0.1"
 STAGES = ("edge weights", "tree", "scan")
 
 
-def add_arguments(command) -> None:
+def add_arguments(command: argparse.ArgumentParser) -> None:
     add_picture(command)
     add_output(command)
     add_sigma(command, 0.1)
@@ -21,12 +24,12 @@ def add_arguments(command) -> None:
                          help="neighbours of a pixel (default %(default)s)")
 
 
-def smooth(image, sigma, connectivity, progress):
-    graph = grid_graph(*image.shape[2:], connectivity=connectivity)
+def smooth(image: Tensor, sigma: float, connectivity: int, progress: Progress) -> Tensor:
+    graph = grid_graph(image.shape[2], image.shape[3], connectivity)
     cost = progress.run("edge weights", edge_weights, image, graph, "l2")
     tree = progress.run("tree", minimum_spanning_tree, graph, cost)
 
-    def scan():
+    def scan() -> Tensor:
         # The sum and what it is divided by are one scan over four channels.
         values = torch.cat([image, torch.ones_like(image[:, :1])], 1)
         sums = tree_scan(values, edge_factors(image, tree.parent, sigma), tree)
@@ -35,7 +38,7 @@ def smooth(image, sigma, connectivity, progress):
     return progress.run("scan", scan)
 
 
-def run(options) -> None:
+def run(options: argparse.Namespace) -> None:
     with Progress("reading", *STAGES, "writing") as progress:
         image = progress.run("reading", read, options.picture)
         result = smooth(image, options.sigma, options.connectivity, progress)

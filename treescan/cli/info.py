@@ -1,5 +1,6 @@
 """What is installed."""
 
+import argparse
 import json
 
 from .._native import build_info, get_num_threads
@@ -9,11 +10,11 @@ DESCRIPTION = "Prints what this installation of treescan is and can do."
 EXAMPLE = "treescan info --json"
 
 
-def add_arguments(command) -> None:
+def add_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument("--json", action="store_true", help="as a JSON object")
 
 
-def run(options) -> None:
+def run(options: argparse.Namespace) -> None:
     facts = {**build_info(), "threads": get_num_threads()}
     if options.json:
         print(json.dumps(facts, indent=2))

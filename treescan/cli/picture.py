@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+import argparse
 import importlib
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 import torch
 from torch import Tensor
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 # More is refused before it is unpacked: a small file can claim any size.
 MAX_PIXELS = 100_000_000
@@ -17,7 +27,7 @@ class Problem(Exception):
     """What the user can do something about: shown as one line."""
 
 
-def need(module: str):
+def need(module: str) -> ModuleType:
     """An optional dependency, or how to get it."""
     try:
         return importlib.import_module(module)
@@ -86,15 +96,16 @@ def save(image: Tensor, path: str) -> None:
         raise Problem(f"{path} can't be written: {error}") from None
 
 
-def figure(width: float, height: float):
+def figure(width: float, height: float) -> Figure:
     """A matplotlib figure that is drawn into a file, without a window."""
     need("matplotlib.backends.backend_agg")
-    return need("matplotlib.figure").Figure(figsize=(width, height), layout="constrained")
+    drawn: Figure = need("matplotlib.figure").Figure(figsize=(width, height), layout="constrained")
+    return drawn
 
 
-def save_figure(drawn, path: str, **options) -> None:
+def save_figure(drawn: Figure, path: str, dpi: int) -> None:
     try:
-        drawn.savefig(path, **options)
+        drawn.savefig(path, dpi=dpi)
     except (OSError, ValueError) as error:
         raise Problem(f"{path} can't be written: {error}") from None
 
@@ -102,19 +113,19 @@ def save_figure(drawn, path: str, **options) -> None:
 class Progress:
     """Named stages with a bar on a terminal, and how long each took."""
 
-    def __init__(self, *stages: str):
+    def __init__(self, *stages: str) -> None:
         self.stages = stages
         self.seconds: dict[str, float] = {}
 
-    def __enter__(self):
+    def __enter__(self) -> Progress:
         self.bar = need("tqdm").tqdm(total=len(self.stages), file=sys.stderr, disable=None, leave=False, delay=1,
                                      bar_format="{desc} {bar} {n_fmt}/{total_fmt} {elapsed}")
         return self
 
-    def __exit__(self, *_):
+    def __exit__(self, *_: object) -> None:
         self.bar.close()
 
-    def run(self, stage: str, function, *arguments, **options):
+    def run(self, stage: str, function: Callable[P, T], *arguments: P.args, **options: P.kwargs) -> T:
         from time import perf_counter
 
         self.bar.set_description(stage)
@@ -132,14 +143,14 @@ def edge_factors(image: Tensor, parent: Tensor, sigma: float) -> Tensor:
     return torch.exp(-difference.square().sum(1, keepdim=True) / sigma**2).reshape(1, 1, *image.shape[2:])
 
 
-def add_picture(command) -> None:
+def add_picture(command: argparse.ArgumentParser) -> None:
     command.add_argument("picture", help="a photograph: any format that Pillow reads")
 
 
-def add_output(command) -> None:
+def add_output(command: argparse.ArgumentParser) -> None:
     command.add_argument("-o", "--output", required=True, help="the file to write; its ending says the format")
 
 
-def add_sigma(command, default: float) -> None:
+def add_sigma(command: argparse.ArgumentParser, default: float) -> None:
     command.add_argument("--sigma", type=positive, default=default,
                          help="the difference of colours, in [0, 1], at which an edge counts 1/e (default %(default)s)")

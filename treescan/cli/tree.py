@@ -1,6 +1,9 @@
 """The spanning tree over the photograph."""
 
+import argparse
+
 import numpy
+from torch import Tensor
 
 from ..functional import build_tree
 from .picture import Progress, add_output, add_picture, figure, need, read, save_figure, shrink
@@ -10,7 +13,7 @@ DESCRIPTION = "Draws the minimum spanning tree of colour differences, coloured b
 EXAMPLE = "treescan tree photo.jpg -o tree.png --size 96"
 
 
-def add_arguments(command) -> None:
+def add_arguments(command: argparse.ArgumentParser) -> None:
     add_picture(command)
     add_output(command)
     command.add_argument("--size", type=int, default=96, choices=range(2, 513), metavar="PIXELS",
@@ -18,7 +21,7 @@ def add_arguments(command) -> None:
                               "edges can be seen (default %(default)s)")
 
 
-def draw(image, path) -> None:
+def draw(image: Tensor, path: str) -> None:
     height, width = image.shape[2:]
     tree = build_tree(image, metric="l2", root=(height // 2) * width + width // 2)
     ends = tree.edges[0].numpy()
@@ -35,7 +38,7 @@ def draw(image, path) -> None:
     save_figure(drawn, path, dpi=150)
 
 
-def run(options) -> None:
+def run(options: argparse.Namespace) -> None:
     with Progress("reading", "drawing") as progress:
         image = progress.run("reading", read, options.picture)
         small = shrink(image, options.size)

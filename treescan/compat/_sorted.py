@@ -6,9 +6,11 @@ from torch import Tensor
 from .. import ops
 from ..functional import minimum_spanning_tree, random_spanning_tree
 from ..graph import edge_graph
+from ..tree import Tree
 
 
-def _edges_of(tree, edge_index: Tensor) -> Tensor:
+def _edges_of(tree: Tree, edge_index: Tensor) -> Tensor:
+    assert tree.edge is not None  # the tree is one of a graph
     # By ascending index in the list, as the edges stand there.
     edge = ops.as_index(tree.edge.sort(1).values[:, 1:])
     listed = edge_index.to(torch.int32).expand(edge.shape[0], -1, -1)

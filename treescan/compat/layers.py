@@ -1,5 +1,7 @@
 """The layers that projects built on the original extensions import."""
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 
@@ -27,7 +29,8 @@ class MinimumSpanningTree(nn.Module):
     Source: Song et al., "Learnable Tree Filter for Structure-preserving Feature Transform" (NeurIPS 2019), section 3.1.
     """
 
-    def __init__(self, distance_func, mapping_func=None):
+    def __init__(self, distance_func: Callable[[Tensor, Tensor], Tensor],
+                 mapping_func: Callable[[Tensor], Tensor] | None = None) -> None:
         super().__init__()
         self.distance_func = distance_func
         self.mapping_func = mapping_func
@@ -63,8 +66,9 @@ class TreeFilter2D(nn.Module):
     Source: Liang et al., "Tree Energy Loss: Towards Sparsely Annotated Semantic Segmentation" (CVPR 2022), section 3.2.
     """
 
-    def __init__(self, groups: int = 1, sigma: float = 0.02, distance_func=None, enable_log: bool = False,
-                 normalize: bool = True):
+    def __init__(self, groups: int = 1, sigma: float = 0.02,
+                 distance_func: Callable[[Tensor, Tensor], Tensor] | None = None, enable_log: bool = False,
+                 normalize: bool = True) -> None:
         super().__init__()
         self.groups, self.sigma, self.normalize = groups, sigma, normalize
         self.distance_func = self.norm2_distance if distance_func is None else distance_func

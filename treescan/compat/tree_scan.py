@@ -13,7 +13,8 @@ __all__ = ["bfs_forward", "mst_forward", "rst_forward", "tree_scan_refine_backwa
            "tree_scan_refine_backward_feature", "tree_scan_refine_forward"]
 
 
-def _prepare(feature, edge_weight, sorted_index, sorted_parent, edge_coef):
+def _prepare(feature: Tensor, edge_weight: Tensor, sorted_index: Tensor, sorted_parent: Tensor,
+             edge_coef: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     check_sorted(feature, edge_weight, sorted_index, sorted_parent)
     if edge_coef.shape != sorted_index.shape:
         raise ValueError(f"edge_coef must have shape {tuple(sorted_index.shape)}, got {tuple(edge_coef.shape)}")

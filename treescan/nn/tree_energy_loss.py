@@ -56,7 +56,7 @@ class TreeEnergyLoss(nn.Module):
         dtype = torch.promote_types(preds.dtype, torch.float32)  # a half type can't count the pixels of an image
         unlabelled = F.interpolate(unlabeled_rois[:, None].to(dtype), size=size, mode="nearest")
         prob = torch.softmax(preds, 1)
-        smooth = self.low_filter(prob, low_feats)
+        smooth: Tensor = self.low_filter(prob, low_feats)
         if high_feats is not None:
             smooth = self.high_filter(smooth, high_feats)
         return weight * (unlabelled * (prob - smooth).abs()).sum() / unlabelled.sum().clamp(min=1)

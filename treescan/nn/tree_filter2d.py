@@ -1,9 +1,11 @@
 """The learnable tree filter."""
 
+from typing import Literal
+
 import torch
 from torch import Tensor, nn
 
-from ..functional import build_tree, tree_scan
+from ..functional import Metric, build_tree, tree_scan
 from ..ops import gather_parents
 from ..tree import Tree
 
@@ -35,7 +37,8 @@ class TreeFilter2d(nn.Module):
     Source: Song et al., "Learnable Tree Filter for Structure-preserving Feature Transform" (NeurIPS 2019), section 3.1.
     """
 
-    def __init__(self, groups: int = 1, sigma: float = 1.0, distance: str = "l2", metric: str = "l2"):
+    def __init__(self, groups: int = 1, sigma: float = 1.0, distance: Literal["l2", "l1"] = "l2",
+                 metric: Metric = "l2") -> None:
         super().__init__()
         if sigma <= 0:
             raise ValueError(f"sigma must be > 0, got {sigma}")

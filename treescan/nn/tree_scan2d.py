@@ -2,7 +2,7 @@
 
 from torch import Tensor, nn
 
-from ..functional import tree_scan
+from ..functional import Direction, Metric, tree_scan
 from ..tree import Tree
 
 
@@ -30,7 +30,8 @@ class TreeScan2d(nn.Module):
     Source: Xiao et al., "GrootVL: Tree Topology is All You Need in State Space Model", section 3.2.
     """
 
-    def __init__(self, direction: str = "both", metric: str = "cosine", maximum: bool = False, root: int = 0):
+    def __init__(self, direction: Direction = "both", metric: Metric = "cosine", maximum: bool = False,
+                 root: int = 0) -> None:
         super().__init__()
         self.direction, self.metric, self.maximum, self.root = direction, metric, maximum, root
 

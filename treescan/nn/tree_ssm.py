@@ -1,18 +1,20 @@
 """The tree state space block of GrootV, state-dict compatible with the original."""
 
 import math
+from collections.abc import Callable
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..functional import build_tree, tree_scan
+from ..functional import Metric, build_tree, tree_scan
 from ..tree import Tree
 
 
 def tree_scanning(x: Tensor, x_proj_weight: Tensor, dt_projs_weight: Tensor, dt_projs_bias: Tensor, A_logs: Tensor,
-                  Ds: Tensor, out_norm: nn.Module, h_norm: nn.Module, *, tree: Tree | None = None,
-                  metric: str = "cosine") -> Tensor:
+                  Ds: Tensor, out_norm: Callable[[Tensor], Tensor], h_norm: Callable[[Tensor], Tensor], *,
+                  tree: Tree | None = None, metric: Metric = "cosine") -> Tensor:
     """The input-dependent tree scan of GrootV.
 
         (r, B, C) = W_x x,  dt = softplus(W_dt r + b_dt),  a = exp(-exp(A) dt),
@@ -75,9 +77,9 @@ class TreeSSM(nn.Module):
     Source: Xiao et al., "GrootVL: Tree Topology is All You Need in State Space Model", section 3.3, figure 3.
     """
 
-    def __init__(self, d_model: int, d_state: int = 1, ssm_ratio: float = 2.0, dt_rank: int | str = "auto",
+    def __init__(self, d_model: int, d_state: int = 1, ssm_ratio: float = 2.0, dt_rank: int | Literal["auto"] = "auto",
                  d_conv: int = 3, conv_bias: bool = False, bias: bool = False, dropout: float = 0.0,
-                 metric: str = "cosine", dt_min: float = 0.001, dt_max: float = 0.1, dt_scale: float = 1.0,
+                 metric: Metric = "cosine", dt_min: float = 0.001, dt_max: float = 0.1, dt_scale: float = 1.0,
                  dt_init_floor: float = 1e-4):
         super().__init__()
         for name, value in (("d_model", d_model), ("d_state", d_state), ("d_conv", d_conv)):

@@ -1,10 +1,21 @@
 """Edge weights, edge by edge."""
 
+from typing import Protocol
+
 import torch
 from torch import Tensor
 
 
-def edge_weights(features: Tensor, graph, metric: str = "cosine", *, exp: bool = False) -> Tensor:
+class AnyGraph(Protocol):
+    """What is looked at of a `treescan.Graph`."""
+
+    @property
+    def num_vertices(self) -> int: ...
+    @property
+    def edge_index(self) -> Tensor: ...
+
+
+def edge_weights(features: Tensor, graph: AnyGraph, metric: str = "cosine", *, exp: bool = False) -> Tensor:
     """As `treescan.edge_weights`, but in the features' own precision (float32 for half types) and differentiable."""
     values = features.flatten(2)
     if values.dtype in (torch.float16, torch.bfloat16):
@@ -12,13 +23,13 @@ def edge_weights(features: Tensor, graph, metric: str = "cosine", *, exp: bool =
     edges = graph.edge_index.long()
     if edges.ndim == 2:
         edges = edges.expand(values.shape[0], -1, -1)
-    ends = [values.gather(2, edges[:, None, :, k].expand(-1, values.shape[1], -1)) for k in (0, 1)]
+    a, b = [values.gather(2, edges[:, None, :, k].expand(-1, values.shape[1], -1)) for k in (0, 1)]
     if metric == "cosine":
-        cost = -torch.nn.functional.cosine_similarity(*ends, dim=1, eps=1e-8)
+        cost = -torch.nn.functional.cosine_similarity(a, b, dim=1, eps=1e-8)
     elif metric == "l2":
-        cost = (ends[0] - ends[1]).square().sum(1)
+        cost = (a - b).square().sum(1)
     elif metric == "l1":
-        cost = (ends[0] - ends[1]).abs().sum(1)
+        cost = (a - b).abs().sum(1)
     else:
         raise ValueError(f"metric must be 'cosine', 'l2' or 'l1', got {metric!r}")
     return cost.exp() if exp else cost

@@ -1,13 +1,27 @@
 """Scans, vertex by vertex, and straight from their definition."""
 
+from typing import Protocol, runtime_checkable
+
 import torch
 from torch import Tensor
 
-from .graphs import edge_weights
+from .graphs import AnyGraph, edge_weights
 from .trees import minimum_spanning_tree
 
 
-def scan(x: Tensor, weights: Tensor, tree, direction: str = "both") -> Tensor:
+@runtime_checkable
+class AnyTree(Protocol):
+    """What is looked at of a `treescan.Tree`, or of one made here."""
+
+    @property
+    def parent(self) -> Tensor: ...
+    @property
+    def order(self) -> Tensor: ...
+    @property
+    def depth(self) -> Tensor: ...
+
+
+def scan(x: Tensor, weights: Tensor, tree: AnyTree, direction: str = "both") -> Tensor:
     """Scans x (B, C, V) along a tree: the recurrences of design notes and docstrings, one vertex at a time."""
     items = []
     for item in range(x.shape[0]):
@@ -29,7 +43,7 @@ def scan(x: Tensor, weights: Tensor, tree, direction: str = "both") -> Tensor:
     return torch.stack(items) if items else x.clone()
 
 
-def scan_by_paths(x: Tensor, weights: Tensor, tree, direction: str = "both") -> Tensor:
+def scan_by_paths(x: Tensor, weights: Tensor, tree: AnyTree, direction: str = "both") -> Tensor:
     """The same from the definition, in O(V²): every vertex gathers from every other along the path between them."""
     reach = torch.zeros(*x.shape, x.shape[-1], dtype=x.dtype)
     for item in range(x.shape[0]):
@@ -51,10 +65,10 @@ def scan_by_paths(x: Tensor, weights: Tensor, tree, direction: str = "both") -> 
     return (reach * x[:, :, None]).sum(-1)
 
 
-def tree_scan(x: Tensor, weights: Tensor, graph, *, direction: str = "both", guide: Tensor | None = None,
-              metric: str = "cosine", maximum: bool = False, root=0) -> Tensor:
+def tree_scan(x: Tensor, weights: Tensor, graph: AnyGraph | AnyTree, *, direction: str = "both",
+              guide: Tensor | None = None, metric: str = "cosine", maximum: bool = False, root: int | Tensor = 0) -> Tensor:
     """As `treescan.tree_scan` for a tree or a graph value."""
-    if not hasattr(graph, "parent"):
+    if not isinstance(graph, AnyTree):
         cost = edge_weights((x if guide is None else guide).detach(), graph, metric)
         graph = minimum_spanning_tree(graph, cost, maximum=maximum, root=root)
     return scan(x.flatten(2), weights.expand_as(x).flatten(2), graph, direction).reshape(x.shape)

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from .scans import scan
+from .scans import AnyTree, scan
 
 
 def _by_channel(factor: Tensor, u: Tensor) -> Tensor:
@@ -16,9 +16,9 @@ def _by_channel(factor: Tensor, u: Tensor) -> Tensor:
     return factor.repeat_interleave(u.shape[1] // factor.shape[1], 1)
 
 
-def selective_tree_scan(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, tree, D: Tensor | None = None,
+def selective_tree_scan(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, tree: AnyTree, D: Tensor | None = None,
                         z: Tensor | None = None, delta_bias: Tensor | None = None, delta_softplus: bool = False,
-                        direction: str = "down", return_last_state: bool = False):
+                        direction: str = "down", return_last_state: bool = False) -> Tensor | tuple[Tensor, Tensor]:
     """As `treescan.selective_tree_scan`, for u (B, D, L), with tensors of size B D N L in memory."""
     dtype = u.dtype
     u, delta, A, B, C = (t.to(torch.float64 if dtype == torch.float64 else torch.float32) for t in (u, delta, A, B, C))

@@ -1,10 +1,13 @@
 """Kruskal's algorithm and breadth-first search, vertex by vertex."""
 
 import math
-from typing import NamedTuple
+from collections.abc import Iterable
+from typing import NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor
+
+from .graphs import AnyGraph
 
 
 class Tree(NamedTuple):
@@ -17,14 +20,17 @@ class Tree(NamedTuple):
     edge: Tensor | None = None
 
 
-def _roots(root, batch: int) -> list[int]:
+def _roots(root: int | Tensor, batch: int) -> list[int]:
     roots = root.tolist() if isinstance(root, Tensor) else [root]
     return roots * batch if len(roots) == 1 else roots
 
 
-def _rooted(vertices: int, edges, roots: list[int]) -> tuple[list, ...]:
+_Row: TypeAlias = tuple[list[int], list[int], list[int], int, list[int]]
+
+
+def _rooted(vertices: int, edges: Iterable[tuple[int, int, int]], roots: list[int]) -> _Row:
     """One item's fields from its (a, b, number) edges: breadth-first from all roots, children in ascending order."""
-    neighbours = [[] for _ in range(vertices)]
+    neighbours: list[list[tuple[int, int]]] = [[] for _ in range(vertices)]
     for a, b, number in edges:
         neighbours[a].append((b, number))
         neighbours[b].append((a, number))
@@ -40,11 +46,11 @@ def _rooted(vertices: int, edges, roots: list[int]) -> tuple[list, ...]:
     return parent, order, depth, parent[order[0]], edge
 
 
-def _tree(rows) -> Tree:
+def _tree(rows: list[_Row]) -> Tree:
     return Tree(*(torch.tensor([row[i] for row in rows], dtype=torch.int32) for i in range(5)))
 
 
-def tree_from_edges(edges: Tensor, root=0) -> Tree:
+def tree_from_edges(edges: Tensor, root: int | Tensor = 0) -> Tree:
     """Roots trees given as (B, V-1, 2) edges, children in ascending order."""
     batch, vertices = edges.shape[0], edges.shape[1] + 1
     rows = [_rooted(vertices, [(a, b, number) for number, (a, b) in enumerate(edges[item].tolist())], [start])
@@ -54,7 +60,7 @@ def tree_from_edges(edges: Tensor, root=0) -> Tree:
     return _tree(rows)
 
 
-def tree_from_parents(parent: Tensor, root=None, *, forest: bool = False) -> Tree:
+def tree_from_parents(parent: Tensor, root: int | Tensor | None = None, *, forest: bool = False) -> Tree:
     """The tree of a parent array (B, V), at its own root or at another; or the forest, in which -1 stands for no tree."""
     rows = []
     for item, above in enumerate(parent.tolist()):
@@ -66,7 +72,8 @@ def tree_from_parents(parent: Tensor, root=None, *, forest: bool = False) -> Tre
     return _tree(rows)._replace(edge=None)
 
 
-def minimum_spanning_tree(graph, cost: Tensor, *, maximum: bool = False, root=0, mask: Tensor | None = None) -> Tree:
+def minimum_spanning_tree(graph: AnyGraph, cost: Tensor, *, maximum: bool = False, root: int | Tensor = 0,
+                          mask: Tensor | None = None) -> Tree:
     """As `treescan.minimum_spanning_tree`: edges by (cost in float32, index), each kept unless it closes a cycle."""
     cost = cost.float()
     rows = []
