@@ -81,6 +81,7 @@ portability: build
 	export LD_LIBRARY_PATH=$(abspath $(PORTABLE)/clang); \
 	    $(BIN)/python -c "import treescan; assert '$(PORTABLE)/clang/' in open('/proc/self/maps').read()" && \
 	    $(BIN)/python -m pytest -q tests/test_golden.py tests/test_compat.py tests/test_selective_golden.py
+
 # Which lines the tests run: of treescan/, by coverage.py, and of cpp/src, by counters that gcc puts into a library which stands
 # behind the tests of the C interface and of the Python package. pyproject.toml says how much is enough. (The tests in bench/
 # take the time, which the counters spoil.)
