@@ -155,7 +155,8 @@ struct HalfEdges {
 // Half-edges are numbered by twice the place of their edge in `edge_of`, plus one for the way back. At most 2^31.
 constexpr int64_t most_vertices = int64_t{1} << 30;
 
-// The adjacency of the edges in `edge_of`, -1 for none, with ends(edge): sorted by neighbour, or as they lie there.
+// The adjacency of the edges in `edge_of`, -1 for none, with ends(edge): sorted by neighbour, or as they lie there. Looks at
+// them only behind its first barrier.
 template <class Team, class EndsOf>
 __device__ __forceinline__ void sort_adjacency(Team &team, int64_t vertices, const int32_t *edge_of, bool by_neighbour,
                                                EndsOf ends, const HalfEdges &halves, const AdjacencyArrays &adjacency) {

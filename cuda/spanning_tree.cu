@@ -243,10 +243,8 @@ struct GraphTrees {
     if (fits_bits(graph)) {
       stencil_adjacency(team, edges, forest, scratch.adjacency);
     } else {
-      if (list_is_tree) {
+      if (list_is_tree)
         for_each(team, vertices, [&](int64_t v) { forest.edge[v] = static_cast<int32_t>(v < vertices - 1 ? v : -1); });
-        team.sync();
-      }
       sort_adjacency(team, vertices, forest.edge, !by_edge, [&](int64_t edge) { return edges.ends(edge); },
                      HalfEdges(scratch.rest, vertices), scratch.adjacency);
     }
@@ -321,7 +319,6 @@ struct ParentTrees {
       scratch.root_of[v] = p < 0 ? -1 : new_root >= 0 ? new_root : forest.centre[v];
       forest.edge[v] = p < 0 || p == v ? -1 : static_cast<int32_t>(v);
     });
-    team.sync();
     const auto ends = [&](int64_t v) { return Ends{static_cast<int32_t>(v), parent.at(item, v)}; };
     sort_adjacency(team, vertices, forest.edge, true, ends, HalfEdges(scratch.rest, vertices),
                    scratch.adjacency);
@@ -383,25 +380,21 @@ struct ParentTrees {
 
 constexpr int most_block_threads = 512, grid_threads = 256, draw_threads = 256;
 
+// One tree after the other in the same scratch memory: every way through build() has a barrier behind the last look at what the
+// next tree overwrites before its own first barrier.
 template <class Trees>
 __global__ void __launch_bounds__(most_block_threads, 1) build_by_block(const Trees trees, const TeamMemory memory) {
   SHARED_DYNAMIC(char, own);
   BlockTeam team;
   const Scratch scratch = memory.of(blockIdx.x, own, trees.vertices);
-  for (int64_t item = blockIdx.x; item < trees.batch; item += gridDim.x) {
-    trees.build(team, scratch, item);
-    team.sync();
-  }
+  for (int64_t item = blockIdx.x; item < trees.batch; item += gridDim.x) trees.build(team, scratch, item);
 }
 
 template <class Trees>
 __global__ void __launch_bounds__(grid_threads, 1) build_by_grid(const Trees trees, const TeamMemory memory) {
   GridTeam team(memory.grid);
   const Scratch scratch = memory.of(0, nullptr, trees.vertices);
-  for (int64_t item = 0; item < trees.batch; ++item) {
-    trees.build(team, scratch, item);
-    team.sync();
-  }
+  for (int64_t item = 0; item < trees.batch; ++item) trees.build(team, scratch, item);
 }
 
 __global__ void __launch_bounds__(draw_threads) draw_costs(Rows<float> cost, int64_t batch, int64_t edges,
