@@ -102,7 +102,7 @@ coverage: build $(VENV)/coverage-tools
 	@$(BIN)/python -m coverage combine --quiet
 	@$(BIN)/python -m coverage report; python=$$?; $(BIN)/gcovr $(COVERED) && exit $$python
 
-$(VENV)/coverage-tools: $(VENV)/installed
+$(VENV)/coverage-tools: $(VENV)/tools
 	@$(PIP) coverage==7.17.5 gcovr==8.8
 	@touch $@
 

@@ -117,6 +117,12 @@ def check_dtensors(rank):
     for graph in (treescan.grid_graph(3, 3), treescan.chain_graph(13)):
         found = treescan.minimum_spanning_tree(graph, distribute_tensor(cost, mesh, [Shard(0)]))
         equal(found.parent, treescan.minimum_spanning_tree(graph, cost).parent, Shard(0))
+    # What depends on an item's place in the batch is computed of the whole batch.
+    found = treescan.random_spanning_tree(graph, distribute_tensor(cost, mesh, [Shard(0)]), seed=1)
+    equal(found.parent, treescan.random_spanning_tree(graph, cost, seed=1).parent, Replicate())
+    tokens, features = treescan.token_graph(9, 3, (2, 7)), torch.rand(2, 4, 9, generator=generator)
+    found = treescan.build_tree(distribute_tensor(features, mesh, [Shard(0)]), tokens)
+    equal(found.parent, treescan.build_tree(features, tokens).parent, Replicate())
 
 
 def check_selective(rank):

@@ -134,6 +134,14 @@ def test_the_reference_refuses(call, message):
         call()
 
 
+def test_trees_move_with_all_their_fields():
+    tree = treescan.build_tree(torch.rand(2, 3, 4, 5))
+    for moved in (tree.to("meta"), tree._replace(edge=None).to("meta")):
+        assert all(field.is_meta for field in moved[:4])
+    assert tree.to("meta").edge.is_meta and moved.edge is None
+    assert all(torch.equal(*fields) for fields in zip(tree.to(tree.parent.device), tree))
+
+
 def test_graphs_say_what_they_are():
     assert repr(treescan.grid_graph(2, 3, 8)) == "grid_graph(2, 3, connectivity=8)"
     assert repr(treescan.token_graph(5, 2, 3)) == "token_graph(5, window=2, context_length=(3,))"
