@@ -71,9 +71,9 @@ portability: build
 	    case $$kind in gcc) c=gcc cxx=g++;; clang) c=$(CLANG) cxx=$(subst clang,clang++,$(CLANG));; esac; \
 	    build() { cmake -S $$1 -B $(PORTABLE)/$$2 -G Ninja -DCMAKE_C_COMPILER=$$c -DCMAKE_CXX_COMPILER=$$cxx \
 	        -DCMAKE_COMPILE_WARNING_AS_ERROR=ON $$3 && cmake --build $(PORTABLE)/$$2; }; \
-	    { build . $$kind -DTREESCAN_BUILD_TESTS=ON && cmake --install $(PORTABLE)/$$kind --prefix $(PORTABLE)/$$kind/prefix && \
+	    ( build . $$kind -DTREESCAN_BUILD_TESTS=ON && cmake --install $(PORTABLE)/$$kind --prefix $(PORTABLE)/$$kind/prefix && \
 	    for example in c cpp; do \
-	        build examples/$$example $$kind-$$example -DCMAKE_PREFIX_PATH=$(abspath $(PORTABLE))/$$kind/prefix || exit 1; done; } \
+	        build examples/$$example $$kind-$$example -DCMAKE_PREFIX_PATH=$(abspath $(PORTABLE))/$$kind/prefix || exit 1; done ) \
 	        > $(PORTABLE)/$$kind.log 2>&1 || { cat $(PORTABLE)/$$kind.log; exit 1; }; \
 	    ctest --test-dir $(PORTABLE)/$$kind --output-on-failure || exit 1; done
 	@for name in $(PORTABLE_TESTS); do for kind in gcc clang; do $(PORTABLE)/$$kind/tests/c/$$name > $(PORTABLE)/$$kind.txt; done; \
