@@ -23,28 +23,37 @@ struct Range<0, I...> {
   using Type = Indices<I...>;
 };
 
+// Lanes of a and, counted on, of b.
+template <class Index, int... Lanes, class Vector>
+TREESCAN_FORMULA Vector pick(const Vector &a, const Vector &b) {
+#if defined(__clang__)
+  return __builtin_shufflevector(a, b, Lanes...);
+#else
+  return __builtin_shuffle(a, b, Index{Lanes...});
+#endif
+}
+
 // Swaps the upper half of each 2 H lanes of a with the lower half of those of b.
 template <int H, int N, class Index, class Vector, int... I>
 TREESCAN_FORMULA void swap_halves(Vector &a, Vector &b, Indices<I...>) {
-  const Index of_a = {(I & H ? N + I - H : I)...}, of_b = {(I & H ? N + I : I + H)...};
-  const Vector lower = __builtin_shuffle(a, b, of_a);
-  b = __builtin_shuffle(a, b, of_b);
+  const Vector lower = pick<Index, (I & H ? N + I - H : I)...>(a, b);
+  b = pick<Index, (I & H ? N + I : I + H)...>(a, b);
   a = lower;
 }
 
 // Turns squares of four floats: what swapping halves of two lanes and then of one would do, in half as many instructions.
 template <int N, class Index, class Vector, int... I>
 TREESCAN_FORMULA void transpose_fours(Vector (&rows)[N], Indices<I...>) {
-  const Index low = {((I & 1) * N + (I & ~3) + (I & 2) / 2)...}, high = {((I & 1) * N + (I & ~3) + (I & 2) / 2 + 2)...};
-  const Index left = {((I & 2) / 2 * N + (I & ~2))...}, right = {((I & 2) / 2 * N + (I | 2))...};
 #pragma GCC unroll 4
   for (int i = 0; i < N; i += 4) {
-    const Vector a = __builtin_shuffle(rows[i], rows[i + 1], low), b = __builtin_shuffle(rows[i], rows[i + 1], high);
-    const Vector c = __builtin_shuffle(rows[i + 2], rows[i + 3], low), d = __builtin_shuffle(rows[i + 2], rows[i + 3], high);
-    rows[i] = __builtin_shuffle(a, c, left);
-    rows[i + 1] = __builtin_shuffle(a, c, right);
-    rows[i + 2] = __builtin_shuffle(b, d, left);
-    rows[i + 3] = __builtin_shuffle(b, d, right);
+    const Vector a = pick<Index, ((I & 1) * N + (I & ~3) + (I & 2) / 2)...>(rows[i], rows[i + 1]);
+    const Vector b = pick<Index, ((I & 1) * N + (I & ~3) + (I & 2) / 2 + 2)...>(rows[i], rows[i + 1]);
+    const Vector c = pick<Index, ((I & 1) * N + (I & ~3) + (I & 2) / 2)...>(rows[i + 2], rows[i + 3]);
+    const Vector d = pick<Index, ((I & 1) * N + (I & ~3) + (I & 2) / 2 + 2)...>(rows[i + 2], rows[i + 3]);
+    rows[i] = pick<Index, ((I & 2) / 2 * N + (I & ~2))...>(a, c);
+    rows[i + 1] = pick<Index, ((I & 2) / 2 * N + (I | 2))...>(a, c);
+    rows[i + 2] = pick<Index, ((I & 2) / 2 * N + (I & ~2))...>(b, d);
+    rows[i + 3] = pick<Index, ((I & 2) / 2 * N + (I | 2))...>(b, d);
   }
 }
 

@@ -36,7 +36,11 @@ void judge(const GridEdges &edges, const uint8_t *nearest, int64_t first, int64_
   const int64_t w = edges.width;
   const int32_t *const down = edges.down, *const right = edges.right;
   uint8_t *const links = verdicts.links, *const open = verdicts.open, *const start = verdicts.start;
+#if defined(__clang__)
+#pragma clang loop vectorize(assume_safety)
+#else
 #pragma GCC ivdep
+#endif
   for (int64_t v = first; v < last; ++v) {
     // The squares to the lower right, to the lower left and to the upper right: their edges on the left, on the right, at
     // the top and at the bottom, by ascending index. Where a square has no fourth edge that counts as the largest.
