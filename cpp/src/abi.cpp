@@ -243,7 +243,8 @@ treescan_status treescan_graph_edges(const treescan_graph *graph, const treescan
     const Block block = allocate(count * static_cast<int64_t>(sizeof(Ends)));
     Ends *const ends = static_cast<Ends *>(block.get());
     const int64_t *const strides = edges->strides + (per_item ? 1 : 0);
-    for (int64_t item = 0; item < (per_item ? resolved.batch : 1); ++item) {
+    const int64_t lists = count == 0 ? 0 : per_item ? resolved.batch : 1;  // empty lists may be any number
+    for (int64_t item = 0; item < lists; ++item) {
       list_edges(resolved, item, ends);
       int32_t *const target = static_cast<int32_t *>(edges->data) + (per_item ? item * edges->strides[0] : 0);
       for (int64_t e = 0; e < count; ++e) {
