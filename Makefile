@@ -17,6 +17,7 @@ export OMP_WAIT_POLICY := PASSIVE
 
 .PHONY: demo test pytest sanitize bench build clean
 .PHONY: docs lint
+.PHONY: fuzz fuzz-coverage sanitize-threads sanitize-python
 .PHONY: cuda-emulation cuda-check cuda-record
 .PHONY: cuda gpu-test gpu-bench on-gpu-test on-gpu-bench
 .PHONY: grootv-test grootv-demo grootl-test grootl-demo
@@ -30,11 +31,51 @@ pytest: build
 	$(BIN)/python -m pytest
 
 # The C interface under AddressSanitizer and UndefinedBehaviorSanitizer; with all optimizations that takes minutes to compile.
+# Then its threads under ThreadSanitizer, and Python over the library that was built with the first two.
 sanitize: $(VENV)/tools
 	@PATH="$(abspath $(BIN)):$$PATH" cmake -S . -B build/sanitize -G Ninja -DCMAKE_BUILD_TYPE=RelWithDebInfo -DCMAKE_CXX_FLAGS_RELWITHDEBINFO=-O1 \
 	    -DTREESCAN_BUILD_TESTS=ON -DTREESCAN_SANITIZE=ON > build/sanitize.log || (cat build/sanitize.log; exit 1)
 	@PATH="$(abspath $(BIN)):$$PATH" cmake --build build/sanitize
 	PATH="$(abspath $(BIN)):$$PATH" ctest --test-dir build/sanitize --output-on-failure
+	@$(MAKE) --no-print-directory sanitize-threads sanitize-python
+	@echo "sanitized: the C interface (address, undefined), its threads (thread), and calls from Python (address, undefined)"
+
+# One instruction set: the others have the same threads.
+sanitize-threads: $(VENV)/tools
+	@PATH="$(abspath $(BIN)):$$PATH" cmake -S . -B build/sanitize-threads -G Ninja -DCMAKE_BUILD_TYPE=RelWithDebInfo \
+	    -DCMAKE_CXX_FLAGS_RELWITHDEBINFO=-O1 -DCMAKE_CXX_FLAGS=-fsanitize=thread -DCMAKE_C_FLAGS=-fsanitize=thread -DTREESCAN_BUILD_TESTS=ON \
+	    -DTREESCAN_VECTOR_KERNELS=OFF > build/sanitize-threads.log || (cat build/sanitize-threads.log; exit 1)
+	@PATH="$(abspath $(BIN)):$$PATH" cmake --build build/sanitize-threads --target test_threads test_library
+	@for test in test_threads test_library; do \
+	    echo "ThreadSanitizer: $$test"; TSAN_OPTIONS=halt_on_error=1 build/sanitize-threads/tests/c/$$test || exit 1; done
+
+# Python itself isn't sanitized, so its allocations aren't searched for leaks.
+SANITIZED_PYTHON = LD_LIBRARY_PATH=$(abspath build/sanitize) LD_PRELOAD="$$(cc -print-file-name=libasan.so) $$(cc -print-file-name=libstdc++.so.6)" \
+    ASAN_OPTIONS=detect_leaks=0 $(BIN)/python
+
+sanitize-python: build
+	@$(SANITIZED_PYTHON) tests/smoke.py build/sanitize
+
+# libFuzzer on the C interface. FUZZ_SECONDS are for all targets together; CLANG is the suffix of clang's programs.
+FUZZ_SECONDS ?= 600
+FUZZ_CLANG ?= -16
+
+fuzz: build/fuzz/ready
+	@$(PYTHON) tests/fuzz/run.py fuzz $(FUZZ_SECONDS)
+	@$(PYTHON) tests/fuzz/run.py coverage $(FUZZ_CLANG)
+
+fuzz-coverage: build/fuzz/ready
+	@$(PYTHON) tests/fuzz/run.py coverage $(FUZZ_CLANG)
+
+build/fuzz/ready: $(VENV)/tools $(wildcard tests/fuzz/*.* cpp/src/* cpp/src/cpu/*)
+	@for tool in clang++ llvm-cov llvm-profdata; do command -v $$tool$(FUZZ_CLANG) > /dev/null || { \
+	    echo "make fuzz: needs $$tool$(FUZZ_CLANG) (Debian, Ubuntu: apt-get install clang-16 llvm-16), or another version by FUZZ_CLANG=-19"; exit 1; }; done
+	@mkdir -p $(@D)
+	@PATH="$(abspath $(BIN)):$$PATH" cmake -S tests/fuzz -B $(@D) -G Ninja -DCMAKE_C_COMPILER=clang$(FUZZ_CLANG) \
+	    -DCMAKE_CXX_COMPILER=clang++$(FUZZ_CLANG) -DCMAKE_BUILD_TYPE=RelWithDebInfo -DCMAKE_CXX_FLAGS_RELWITHDEBINFO=-O1 \
+	    > $(@D).log || (cat $(@D).log; exit 1)
+	@PATH="$(abspath $(BIN)):$$PATH" cmake --build $(@D)
+	@touch $@
 
 # Kernels on the emulated device: every access checked, again under the sanitizers, and fast, where they stand behind the
 # tests of the C interface and of the Python package. tests/cuda_emulation/README.md

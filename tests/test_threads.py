@@ -115,7 +115,7 @@ def test_forks_while_others_compute():
 
 def test_a_daemon_thread_at_the_end():
     """The interpreter ends while a thread is inside a call, or about to come back from one."""
-    for delay in (0.0, 0.01, 0.05):
+    for delay in (0.0, 0.03):
         result = run(
             """
             import sys, threading, time
@@ -182,7 +182,9 @@ def test_subinterpreters_are_refused():
         code = textwrap.dedent(code).replace("FILE", repr(treescan._C.__file__))
         problem = interpreters.run_string(interpreter, code)
         assert problem is None, problem
-        digest(0)
+        # (torch's autograd refuses to work where there has been a subinterpreter.)
+        x = torch.ones(1, 2, 3, 3)
+        assert treescan.tree_scan(x, x).sum() == 2 * 81
     """)
     assert result.returncode == 0, result.stderr
     if "no subinterpreters" in result.stdout:

@@ -274,6 +274,7 @@ treescan_status treescan_edge_weights(const treescan_graph *graph, const treesca
     check_graph_batch(resolved, features->sizes[0]);
     check_tensor(cost, "cost", {TREESCAN_FLOAT32}, {features->sizes[0], resolved.num_edges});
     check_writable(cost, "cost");
+    const PinnedThreads threads;
     const Backend &backend = select_backend(
         {{features, "features"}, {cost, "cost"}, {edge_list(graph), "graph->edge_index"}}, stream);
     backend.edge_weights(resolved, *features, metric, exponential != 0, *cost, workspace, stream);
@@ -293,6 +294,7 @@ static void build_spanning_tree(const treescan_graph *graph, const treescan_tens
     check_batch(segments->sizes[0], batch, "segments");
   }
   check_tree_output(tree, batch, resolved.num_vertices);
+  const PinnedThreads threads;
   const Backend &backend = select_backend({{cost, "cost"},
                                            {edge_list(graph), "graph->edge_index"},
                                            {root, "root"},
@@ -333,6 +335,7 @@ treescan_status treescan_tree_from_edges(const treescan_tensor *edges, const tre
       fail(TREESCAN_TOO_LARGE, "edges: expected fewer than ", INT32_MAX, " edges, got ", edges->sizes[1]);
     check_root(root, edges->sizes[0]);
     check_tree_output(tree, edges->sizes[0], edges->sizes[1] + 1);
+    const PinnedThreads threads;
     const Backend &backend = select_backend({{edges, "edges"},
                                              {root, "root"},
                                              {tree->parent, "tree->parent"},
@@ -357,6 +360,7 @@ treescan_status treescan_tree_from_parents(const treescan_tensor *parent, const 
   return guard([&] {
     check_parents(parent, tree);
     if (root) check_root(root, parent->sizes[0]);
+    const PinnedThreads threads;
     const Backend &backend = select_backend({{parent, "parent"},
                                              {root, "root"},
                                              {tree->parent, "tree->parent"},
@@ -371,6 +375,7 @@ treescan_status treescan_forest_from_parents(const treescan_tensor *parent, cons
                                              treescan_workspace *workspace, void *stream) {
   return guard([&] {
     check_parents(parent, tree);
+    const PinnedThreads threads;
     const Backend &backend = select_backend({{parent, "parent"},
                                              {tree->parent, "tree->parent"},
                                              {tree->order, "tree->order"},
@@ -386,6 +391,7 @@ treescan_status treescan_scan(int32_t direction, const treescan_tensor *parent, 
   return guard([&] {
     check_scan(direction, parent, order, x, {{weights, "weights"}, {y, "y"}});
     check_writable(y, "y");
+    const PinnedThreads threads;
     const Backend &backend = select_backend(
         {{x, "x"}, {weights, "weights"}, {y, "y"}, {parent, "parent"}, {order, "order"}}, stream);
     backend.scan(direction, *parent, *order, *x, *weights, *y, workspace, stream);
@@ -402,6 +408,7 @@ treescan_status treescan_scan_backward(int32_t direction, const treescan_tensor 
                {{weights, "weights"}, {grad_y, "grad_y"}, {grad_x, "grad_x"}, {grad_weights, "grad_weights"}});
     check_writable(grad_x, "grad_x");
     check_writable(grad_weights, "grad_weights");
+    const PinnedThreads threads;
     const Backend &backend = select_backend({{x, "x"},
                                              {weights, "weights"},
                                              {grad_y, "grad_y"},
@@ -424,6 +431,7 @@ treescan_status treescan_selective_scan(int32_t direction, const treescan_tensor
       check_last_state(*inputs, last_state, "last_state");
       check_writable(last_state, "last_state");
     }
+    const PinnedThreads threads;
     const Backend &backend = select_backend({{inputs->u, "inputs->u"},
                                              {inputs->delta, "inputs->delta"},
                                              {inputs->A, "inputs->A"},
@@ -459,6 +467,7 @@ treescan_status treescan_selective_scan_backward(int32_t direction, const treesc
     check_gradient(inputs->D, gradients->D, "gradients->D");
     check_gradient(inputs->z, gradients->z, "gradients->z");
     check_gradient(inputs->delta_bias, gradients->delta_bias, "gradients->delta_bias");
+    const PinnedThreads threads;
     const Backend &backend = select_backend({{inputs->u, "inputs->u"},
                                              {inputs->delta, "inputs->delta"},
                                              {inputs->A, "inputs->A"},

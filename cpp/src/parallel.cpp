@@ -83,6 +83,7 @@ class Pool {
 };
 
 std::atomic<int32_t> thread_count{0};  // 0: not set, the number of processors
+thread_local int32_t pinned_count = 0;  // 0: none
 std::atomic<treescan_parallel_for> lent_parallel_for{nullptr};
 std::atomic<void *> lent_context{nullptr};
 
@@ -113,7 +114,15 @@ Pool &own_pool() {
 
 }  // namespace
 
+PinnedThreads::PinnedThreads() : outer_(pinned_count) {
+  pinned_count = 0;
+  pinned_count = num_threads();
+}
+
+PinnedThreads::~PinnedThreads() { pinned_count = outer_; }
+
 int32_t num_threads() {
+  if (pinned_count > 0) return pinned_count;
   const int32_t count = thread_count.load(std::memory_order_relaxed);
   if (count > 0) return count;
   static const int32_t processors =

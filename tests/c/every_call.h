@@ -35,7 +35,7 @@ class EveryCalls {
     order_.fill([](int64_t i) { return static_cast<double>(i % vertices); });
     // Roots, then the others depth first: an order that has to be sorted out.
     deep_.fill([](int64_t i) {
-      constexpr int deep[vertices] = {0, 2, 5, 11, 4, 9, 8, 1, 3, 7, 6, 10};
+      constexpr int deep[vertices] = {0, 1, 3, 7, 6, 2, 5, 11, 10, 4, 9, 8};
       return deep[i % vertices];
     });
     list_all();
