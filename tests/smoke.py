@@ -15,7 +15,7 @@ for threads in (1, 3, None):
     for dtype in (torch.float32, torch.float64, torch.float16, torch.bfloat16):
         for shape in ((2, 5, 4, 6), (1, 33, 1, 1), (3, 16, 7, 3)):
             x = torch.rand(shape).to(dtype).to(memory_format=torch.channels_last).requires_grad_()
-            tree = treescan.build_tree(x.detach(), connectivity=8)
+            tree = treescan.build_tree(x.detach())
             for direction in ("up", "down", "both"):
                 y = treescan.tree_scan(x, x / 2, tree, direction=direction)
                 torch.autograd.grad(y.float().square().sum(), x)
