@@ -18,6 +18,7 @@ export OMP_WAIT_POLICY := PASSIVE
 
 .PHONY: demo test pytest sanitize bench build clean
 .PHONY: wheel docs lint coverage abi abi-record portability
+.PHONY: fuzz fuzz-coverage sanitize-threads sanitize-python
 .PHONY: cuda-emulation cuda-check cuda-record
 .PHONY: cuda gpu-test gpu-bench on-gpu-test on-gpu-bench
 .PHONY: grootv-test grootv-demo grootl-test grootl-demo
@@ -31,11 +32,53 @@ pytest: build
 	$(BIN)/python -m pytest
 
 # The C interface under AddressSanitizer and UndefinedBehaviorSanitizer; with all optimizations that takes minutes to compile.
+# Then its threads under ThreadSanitizer, and Python over the library that was built with the first two.
 sanitize: $(VENV)/tools
 	@PATH="$(abspath $(BIN)):$$PATH" cmake -S . -B build/sanitize -G Ninja -DCMAKE_BUILD_TYPE=RelWithDebInfo -DCMAKE_CXX_FLAGS_RELWITHDEBINFO=-O1 \
 	    -DTREESCAN_BUILD_TESTS=ON -DTREESCAN_SANITIZE=ON > build/sanitize.log || (cat build/sanitize.log; exit 1)
 	@PATH="$(abspath $(BIN)):$$PATH" cmake --build build/sanitize
 	PATH="$(abspath $(BIN)):$$PATH" ctest --test-dir build/sanitize --output-on-failure
+	@$(MAKE) --no-print-directory sanitize-threads sanitize-python
+	@echo "sanitized: the C interface (address, undefined), its threads (thread), and calls from Python (address, undefined)"
+
+# One instruction set: the others have the same threads.
+sanitize-threads: $(VENV)/tools
+	@PATH="$(abspath $(BIN)):$$PATH" cmake -S . -B build/sanitize-threads -G Ninja -DCMAKE_BUILD_TYPE=RelWithDebInfo \
+	    -DCMAKE_CXX_FLAGS_RELWITHDEBINFO=-O1 -DCMAKE_CXX_FLAGS=-fsanitize=thread -DCMAKE_C_FLAGS=-fsanitize=thread -DTREESCAN_BUILD_TESTS=ON \
+	    -DTREESCAN_VECTOR_KERNELS=OFF > build/sanitize-threads.log || (cat build/sanitize-threads.log; exit 1)
+	@PATH="$(abspath $(BIN)):$$PATH" cmake --build build/sanitize-threads --target test_threads test_library
+	@for test in test_threads test_library; do \
+	    echo "ThreadSanitizer: $$test"; TSAN_OPTIONS=halt_on_error=1 build/sanitize-threads/tests/c/$$test || exit 1; done
+
+# Python itself isn't sanitized, so its allocations aren't searched for leaks.
+SANITIZED_PYTHON = LD_LIBRARY_PATH=$(abspath build/sanitize) LD_PRELOAD="$$(cc -print-file-name=libasan.so) $$(cc -print-file-name=libstdc++.so.6)" \
+    ASAN_OPTIONS=detect_leaks=0 $(BIN)/python
+
+sanitize-python: build
+	@$(SANITIZED_PYTHON) tests/smoke.py build/sanitize
+
+# Which clang: the ending of its programs' names.
+CLANG ?= -16
+
+# libFuzzer on the C interface. FUZZ_SECONDS are for all targets together.
+FUZZ_SECONDS ?= 600
+
+fuzz: build/fuzz/ready
+	@$(PYTHON) tests/fuzz/run.py fuzz $(FUZZ_SECONDS)
+	@$(PYTHON) tests/fuzz/run.py coverage $(CLANG)
+
+fuzz-coverage: build/fuzz/ready
+	@$(PYTHON) tests/fuzz/run.py coverage $(CLANG)
+
+build/fuzz/ready: $(VENV)/tools $(wildcard tests/fuzz/*.* cpp/src/* cpp/src/cpu/*)
+	@for tool in clang++ llvm-cov llvm-profdata; do command -v $$tool$(CLANG) > /dev/null || { \
+	    echo "make fuzz: needs $$tool$(CLANG) (Debian, Ubuntu: apt-get install clang-16 llvm-16), or another version by CLANG=-19"; exit 1; }; done
+	@mkdir -p $(@D)
+	@PATH="$(abspath $(BIN)):$$PATH" cmake -S tests/fuzz -B $(@D) -G Ninja -DCMAKE_C_COMPILER=clang$(CLANG) \
+	    -DCMAKE_CXX_COMPILER=clang++$(CLANG) -DCMAKE_BUILD_TYPE=RelWithDebInfo -DCMAKE_CXX_FLAGS_RELWITHDEBINFO=-O1 \
+	    > $(@D).log || (cat $(@D).log; exit 1)
+	@PATH="$(abspath $(BIN)):$$PATH" cmake --build $(@D)
+	@touch $@
 
 # What goes to a package index, tried out in empty environments: tools/wheel.py. With CUDA=ON it is treescan-cu13.
 wheel:
@@ -60,15 +103,14 @@ abi-record: $(VENV)/tools
 	    --no-show-locs --no-elf-needed --type-id-style hash --out-file cpp/abi/treescan.abi build/abi/libtreescan.so
 
 # gcc and clang: no warnings, every test of the C interface, and the same bits from both, those of the golden files too.
-CLANG ?= clang-16
 PORTABLE := build/portability
 PORTABLE_TESTS = $(basename $(notdir $(wildcard tests/c/test_*.cpp)))
 
 portability: build
-	@command -v $(CLANG) > /dev/null || { \
-	    echo "make $@: needs $(CLANG) (Debian, Ubuntu: clang-16), or another one by CLANG="; exit 1; }
+	@command -v clang++$(CLANG) > /dev/null || { \
+	    echo "make $@: needs clang++$(CLANG) (Debian, Ubuntu: clang-16), or another version by CLANG=-19"; exit 1; }
 	@export PATH="$(abspath $(BIN)):$$PATH"; mkdir -p $(PORTABLE); for kind in gcc clang; do \
-	    case $$kind in gcc) c=gcc cxx=g++;; clang) c=$(CLANG) cxx=$(subst clang,clang++,$(CLANG));; esac; \
+	    case $$kind in gcc) c=gcc cxx=g++;; clang) c=clang$(CLANG) cxx=clang++$(CLANG);; esac; \
 	    build() { cmake -S $$1 -B $(PORTABLE)/$$2 -G Ninja -DCMAKE_C_COMPILER=$$c -DCMAKE_CXX_COMPILER=$$cxx \
 	        -DCMAKE_COMPILE_WARNING_AS_ERROR=ON $$3 && cmake --build $(PORTABLE)/$$2; }; \
 	    ( build . $$kind -DTREESCAN_BUILD_TESTS=ON && cmake --install $(PORTABLE)/$$kind --prefix $(PORTABLE)/$$kind/prefix && \

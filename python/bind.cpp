@@ -8,9 +8,14 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
+#if !defined(_WIN32)
+#include <pthread.h>
+#endif
+
 #include <algorithm>
 #include <cstdint>
 #include <mutex>
+#include <new>
 #include <optional>
 #include <shared_mutex>
 #include <string>
@@ -42,6 +47,11 @@ thread_local bool torch_failed = false;
 
 // Calls share it; whoever changes the thread pool has it alone, for no call may run meanwhile.
 std::shared_mutex pool_mutex;
+
+#if !defined(_WIN32)
+// A child of fork has none of the threads that may have held it.
+void renew_pool_mutex() { new (&pool_mutex) std::shared_mutex; }
+#endif
 
 struct Job {
   void (*body)(void *task, int64_t i);
@@ -75,16 +85,24 @@ void raise_on(treescan_status status) {
   throw_python(type, treescan_last_error());
 }
 
+// Where the interpreter has ended meanwhile, Python before 3.14 ends the thread by unwinding it from PyEval_RestoreThread: no
+// destructor may take the GIL back, for it would end the process.
+template <class Function>
+void without_gil(Function &&function) {
+  PyThreadState *const state = PyEval_SaveThread();
+  function();
+  PyEval_RestoreThread(state);
+}
+
 template <class Function>
 void call(Function &&function) {
   treescan_status status;
   torch_failed = false;
-  {
-    py::gil_scoped_release release;
+  without_gil([&] {
     std::shared_lock<std::shared_mutex> lock(pool_mutex);
     follow_thread_count();
     status = function();
-  }
+  });
   raise_on(status);
   if (torch_failed) throw_python(PyExc_RuntimeError, "torch's thread pool failed to run a task");
 }
@@ -92,15 +110,14 @@ void call(Function &&function) {
 // None follows torch; a number is that of the library's own threads.
 void set_num_threads(std::optional<int32_t> num_threads) {
   treescan_status status = TREESCAN_OK;
-  {
-    py::gil_scoped_release release;
+  without_gil([&] {
     std::unique_lock<std::shared_mutex> lock(pool_mutex);
     if (num_threads) status = treescan_set_num_threads(*num_threads);
     if (status == TREESCAN_OK) {
       following_torch = !num_threads && torch_parallel_for && torch_num_threads;
       status = treescan_set_parallel_for(following_torch ? run_on_torch : nullptr, nullptr);
     }
-  }
+  });
   raise_on(status);
 }
 
@@ -413,7 +430,13 @@ void set_instruction_set(const std::string &name) {
 
 }  // namespace
 
+// pybind11's own start, behind a question: in a subinterpreter of Python before 3.12 it would wait for itself.
+#define PyInit__C start_in_main_interpreter
 PYBIND11_MODULE(_C, module) {
+#if !defined(_WIN32)
+  static const int registered = pthread_atfork(nullptr, nullptr, renew_pool_mutex);
+  (void)registered;
+#endif
   module.doc() = "The treescan C library, called with torch tensors. Private: use the package treescan.";
   module.attr("HEADER_VERSION") = TREESCAN_VERSION;
   module.attr("DIRECTIONS") =
@@ -454,4 +477,12 @@ PYBIND11_MODULE(_C, module) {
   module.def("tree_from_edges", &tree_from_edges);
   module.def("tree_from_parents", &tree_from_parents);
   module.def("forest_from_parents", &forest_from_parents);
+}
+#undef PyInit__C
+
+extern "C" PYBIND11_EXPORT PyObject *PyInit__C() {
+  if (PyInterpreterState_Get() == PyInterpreterState_Main()) return start_in_main_interpreter();
+  PyErr_SetString(PyExc_ImportError, "treescan can be imported in the main interpreter only, not in a subinterpreter: torch's "
+                                     "operators and the thread pool belong to the whole process");
+  return nullptr;
 }

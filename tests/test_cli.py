@@ -4,8 +4,10 @@ import json
 import os
 import re
 import shlex
+import signal
 import subprocess
 import sys
+import time
 
 import numpy
 import pytest
@@ -141,6 +143,37 @@ def test_interruption(capsys, monkeypatch):
 def test_info_as_json():
     facts = json.loads(run("info", "--json").stdout)
     assert facts["version"] == "0.1.0" and "cpu" in facts["library"] and facts["threads"] >= 1
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="this system sends no signals")
+@pytest.mark.parametrize(("name", "delay"), [("filter", 0.5), ("tree", 0.3)])
+def test_ctrl_c(name, delay, tmp_path):
+    """One line, status 130, and the file that was there before; the call that runs is waited for."""
+    Image.fromarray(numpy.random.default_rng(0).integers(0, 256, (2000, 3000, 3)).astype("uint8")).save(tmp_path / "in.png")
+    (tmp_path / "out.png").write_text("what was there")
+    code = "import sys, treescan.cli; print('ready', flush=True); sys.exit(treescan.cli.main(sys.argv[1:]))"
+    command = [sys.executable, "-c", code, name, tmp_path / "in.png", "-o", tmp_path / "out.png"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as program:
+        assert program.stdout.readline() == "ready\n"
+        time.sleep(delay)
+        program.send_signal(signal.SIGINT)
+        error = program.communicate(timeout=60)[1]
+    assert (program.returncode, error) == (130, "treescan: interrupted\n")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["in.png", "out.png"]
+    assert (tmp_path / "out.png").read_text() == "what was there"
+
+
+def test_a_picture_is_written_whole_or_not_at_all(tmp_path):
+    (tmp_path / "link.png").symlink_to(tmp_path / "out.png")
+    with pytest.raises(picture.Problem, match="link.png can't be written: no room"):
+        with picture.whole_file(str(tmp_path / "link.png")) as place:
+            place.write_text("half")
+            raise OSError(28, "no room")
+    assert [path.name for path in tmp_path.iterdir()] == ["link.png"]
+    with picture.whole_file(str(tmp_path / "link.png")) as place:
+        place.write_text("whole")
+    assert (tmp_path / "out.png").read_text() == "whole" and (tmp_path / "link.png").is_symlink()
+    assert len(list(tmp_path.iterdir())) == 2
 
 
 def test_a_reader_that_goes_away():

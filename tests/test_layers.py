@@ -50,7 +50,7 @@ def test_no_framework_below_the_package():
 def test_binding_sees_the_c_interface_only():
     for path in sources("python", "*.cpp"):
         assert {name for name in includes(path) if "/" in name or name.endswith(".h")} <= {
-            "treescan/treescan.h", "pybind11/pybind11.h", "pybind11/stl.h"}
+            "treescan/treescan.h", "pybind11/pybind11.h", "pybind11/stl.h", "pthread.h"}
 
 
 def test_shared_sources_do_not_know_a_backend():

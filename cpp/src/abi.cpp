@@ -266,7 +266,8 @@ treescan_status treescan_graph_edges(const treescan_graph *graph, const treescan
     const Block block = allocate(count * static_cast<int64_t>(sizeof(Ends)));
     Ends *const ends = static_cast<Ends *>(block.get());
     const int64_t *const strides = edges->strides + (per_item ? 1 : 0);
-    for (int64_t item = 0; item < (per_item ? resolved.batch : 1); ++item) {
+    const int64_t lists = count == 0 ? 0 : per_item ? resolved.batch : 1;  // empty lists may be any number
+    for (int64_t item = 0; item < lists; ++item) {
       list_edges(resolved, item, ends);
       int32_t *const target = static_cast<int32_t *>(edges->data) + (per_item ? item * edges->strides[0] : 0);
       for (int64_t e = 0; e < count; ++e) {
@@ -296,6 +297,7 @@ treescan_status treescan_edge_weights(const treescan_graph *graph, const treesca
     check_graph_batch(resolved, features->sizes[0]);
     check_tensor(cost, "cost", {TREESCAN_FLOAT32}, {features->sizes[0], resolved.num_edges});
     check_writable(cost, "cost");
+    const PinnedThreads threads;
     const Backend &backend = select_backend(
         {{features, "features"}, {cost, "cost"}, {edge_list(graph), "graph->edge_index"}}, stream);
     backend.edge_weights(resolved, *features, metric, exponential != 0, *cost, workspace, stream);
@@ -315,6 +317,7 @@ static void build_spanning_tree(const treescan_graph *graph, const treescan_tens
     check_batch(segments->sizes[0], batch, "segments");
   }
   check_tree_output(tree, batch, resolved.num_vertices);
+  const PinnedThreads threads;
   const Backend &backend = select_backend({{cost, "cost"},
                                            {edge_list(graph), "graph->edge_index"},
                                            {root, "root"},
@@ -355,6 +358,7 @@ treescan_status treescan_tree_from_edges(const treescan_tensor *edges, const tre
       fail(TREESCAN_TOO_LARGE, "edges: expected fewer than ", INT32_MAX, " edges, got ", edges->sizes[1]);
     check_root(root, edges->sizes[0]);
     check_tree_output(tree, edges->sizes[0], edges->sizes[1] + 1);
+    const PinnedThreads threads;
     const Backend &backend = select_backend({{edges, "edges"},
                                              {root, "root"},
                                              {tree->parent, "tree->parent"},
@@ -379,6 +383,7 @@ treescan_status treescan_tree_from_parents(const treescan_tensor *parent, const 
   return guard([&] {
     check_parents(parent, tree);
     if (root) check_root(root, parent->sizes[0]);
+    const PinnedThreads threads;
     const Backend &backend = select_backend({{parent, "parent"},
                                              {root, "root"},
                                              {tree->parent, "tree->parent"},
@@ -393,6 +398,7 @@ treescan_status treescan_forest_from_parents(const treescan_tensor *parent, cons
                                              treescan_workspace *workspace, void *stream) {
   return guard([&] {
     check_parents(parent, tree);
+    const PinnedThreads threads;
     const Backend &backend = select_backend({{parent, "parent"},
                                              {tree->parent, "tree->parent"},
                                              {tree->order, "tree->order"},
@@ -408,6 +414,7 @@ treescan_status treescan_scan(int32_t direction, const treescan_tensor *parent, 
   return guard([&] {
     check_scan(direction, parent, order, x, {{weights, "weights"}, {y, "y"}});
     check_writable(y, "y");
+    const PinnedThreads threads;
     const Backend &backend = select_backend(
         {{x, "x"}, {weights, "weights"}, {y, "y"}, {parent, "parent"}, {order, "order"}}, stream);
     backend.scan(direction, *parent, *order, *x, *weights, *y, workspace, stream);
@@ -424,6 +431,7 @@ treescan_status treescan_scan_backward(int32_t direction, const treescan_tensor 
                {{weights, "weights"}, {grad_y, "grad_y"}, {grad_x, "grad_x"}, {grad_weights, "grad_weights"}});
     check_writable(grad_x, "grad_x");
     check_writable(grad_weights, "grad_weights");
+    const PinnedThreads threads;
     const Backend &backend = select_backend({{x, "x"},
                                              {weights, "weights"},
                                              {grad_y, "grad_y"},
@@ -446,6 +454,7 @@ treescan_status treescan_selective_scan(int32_t direction, const treescan_tensor
       check_last_state(*inputs, last_state, "last_state");
       check_writable(last_state, "last_state");
     }
+    const PinnedThreads threads;
     const Backend &backend = select_backend({{inputs->u, "inputs->u"},
                                              {inputs->delta, "inputs->delta"},
                                              {inputs->A, "inputs->A"},
@@ -481,6 +490,7 @@ treescan_status treescan_selective_scan_backward(int32_t direction, const treesc
     check_gradient(inputs->D, gradients->D, "gradients->D");
     check_gradient(inputs->z, gradients->z, "gradients->z");
     check_gradient(inputs->delta_bias, gradients->delta_bias, "gradients->delta_bias");
+    const PinnedThreads threads;
     const Backend &backend = select_backend({{inputs->u, "inputs->u"},
                                              {inputs->delta, "inputs->delta"},
                                              {inputs->A, "inputs->A"},

@@ -26,7 +26,9 @@ void resolve_contexts(const treescan_tensor *lengths, Graph &graph) {
   graph.context_lengths = static_cast<const int64_t *>(lengths->data);
   graph.context_stride = lengths->sizes[0] == 1 ? 0 : lengths->strides[0];
   graph.batch = lengths->sizes[0] == 1 ? -1 : lengths->sizes[0];
-  for (int64_t item = 0; item < lengths->sizes[0]; ++item) {
+  // One that was expanded over the batch, however large that is, is one.
+  const int64_t distinct = lengths->strides[0] == 0 ? std::min<int64_t>(1, lengths->sizes[0]) : lengths->sizes[0];
+  for (int64_t item = 0; item < distinct; ++item) {
     const int64_t length = graph.context_lengths[item * lengths->strides[0]];
     if (length < 0 || length > graph.num_vertices)
       fail(TREESCAN_INVALID_ARGUMENT, "graph->context_length: expected 0 to the length ", graph.num_vertices, ", got ",

@@ -2,6 +2,8 @@
 
 #include <condition_variable>
 #include <memory>
+#include <new>
+#include <system_error>
 #include <thread>
 #include <vector>
 
@@ -26,7 +28,7 @@ class Pool {
     }
     {
       const std::lock_guard<std::mutex> lock(mutex_);
-      while (static_cast<int64_t>(threads_.size()) < count - 1) threads_.emplace_back([this] { serve(); });
+      start_threads(count - 1);
       body_ = body;
       task_ = task;
       count_ = count;
@@ -40,6 +42,15 @@ class Pool {
   }
 
  private:
+  // So many threads, or as many as the system grants: parts are handed out one by one, so fewer do as well.
+  void start_threads(int64_t count) {
+    try {
+      while (static_cast<int64_t>(threads_.size()) < count) threads_.emplace_back([this] { serve(); });
+    } catch (const std::system_error &) {
+    } catch (const std::bad_alloc &) {
+    }
+  }
+
   void serve() {
     for (;;) {
       {
@@ -72,6 +83,7 @@ class Pool {
 };
 
 std::atomic<int32_t> thread_count{0};  // 0: not set, the number of processors
+thread_local int32_t pinned_count = 0;  // 0: none
 std::atomic<treescan_parallel_for> lent_parallel_for{nullptr};
 std::atomic<void *> lent_context{nullptr};
 
@@ -102,7 +114,15 @@ Pool &own_pool() {
 
 }  // namespace
 
+PinnedThreads::PinnedThreads() : outer_(pinned_count) {
+  pinned_count = 0;
+  pinned_count = num_threads();
+}
+
+PinnedThreads::~PinnedThreads() { pinned_count = outer_; }
+
 int32_t num_threads() {
+  if (pinned_count > 0) return pinned_count;
   const int32_t count = thread_count.load(std::memory_order_relaxed);
   if (count > 0) return count;
   static const int32_t processors =

@@ -11,8 +11,22 @@
 
 namespace treescan {
 
+// Of this thread's call where one is pinned, else of the library. set_num_threads doesn't change what is pinned.
 int32_t num_threads();
 void set_num_threads(int32_t count);
+
+// Keeps this thread's call at one number of threads, from the measuring of its scratch memory to its last task.
+class PinnedThreads {
+ public:
+  PinnedThreads();
+  ~PinnedThreads();
+  PinnedThreads(const PinnedThreads &) = delete;
+  PinnedThreads &operator=(const PinnedThreads &) = delete;
+
+ private:
+  int32_t outer_;
+};
+
 void set_parallel_for(treescan_parallel_for parallel_for, void *context);
 
 // Runs body(task, i) for i in [0, count) on the pool in force. The body must not throw.

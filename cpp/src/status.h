@@ -24,6 +24,7 @@ class Error : public std::exception {
 template <class... Parts>
 [[noreturn]] void fail(treescan_status status, const Parts &...parts) {
   std::ostringstream message;
+  message.exceptions(std::ios::badbit);  // half a message would be all there is when memory runs out
   (message << ... << parts);
   throw Error(status, message.str());
 }

@@ -45,6 +45,12 @@ class Carver {
   int64_t used_ = 0;
 };
 
+// A place inside a piece; none while no block is there and sizes are only added up.
+template <class T>
+T *inside(T *piece, int64_t offset) {
+  return piece ? piece + offset : nullptr;
+}
+
 struct FreeBlock {
   void operator()(void *block) const { ::operator delete(block, std::align_val_t{64}); }
 };

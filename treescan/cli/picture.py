@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -86,14 +88,31 @@ def shrink(image: Tensor, longest: int) -> Tensor:
     return torch.nn.functional.interpolate(image, size, mode="bilinear", antialias=True, align_corners=False)
 
 
+@contextlib.contextmanager
+def whole_file(path: str):
+    """A file beside `path` to write to, which takes its place once it is whole: whoever stops the writing leaves what was
+    there."""
+    target = Path(path).resolve()  # a link stays one
+    replaced = target.is_file() or not target.exists()  # a device or a pipe can't be
+    place = target.with_name(f".{os.getpid()}-{target.name}") if replaced else target
+    try:
+        yield place
+        if replaced:
+            os.replace(place, target)
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else error
+        raise Problem(f"{path} can't be written: {reason}") from None
+    finally:
+        if replaced:
+            place.unlink(missing_ok=True)
+
+
 def save(image: Tensor, path: str) -> None:
     """Writes (1, 3, H, W) in [0, 1]; the file's ending says the format."""
     image_module = need("PIL.Image")
     values = (image[0].permute(1, 2, 0).clamp(0, 1) * 255).round().to(torch.uint8)
-    try:
-        image_module.fromarray(values.numpy()).save(path)
-    except (OSError, ValueError) as error:
-        raise Problem(f"{path} can't be written: {error}") from None
+    with whole_file(path) as place:
+        image_module.fromarray(values.numpy()).save(place)
 
 
 def figure(width: float, height: float) -> Figure:
@@ -104,10 +123,8 @@ def figure(width: float, height: float) -> Figure:
 
 
 def save_figure(drawn: Figure, path: str, dpi: int) -> None:
-    try:
-        drawn.savefig(path, dpi=dpi)
-    except (OSError, ValueError) as error:
-        raise Problem(f"{path} can't be written: {error}") from None
+    with whole_file(path) as place:
+        drawn.savefig(place, dpi=dpi)
 
 
 class Progress:

@@ -184,6 +184,15 @@ void edge_weights_as(const EdgeKernels<T> &kernels, const Graph &graph, const tr
   }
 }
 
+void edge_weights_of(const EdgeKernelTable &table, const Graph &graph, const treescan_tensor &features, int32_t metric,
+                     bool exponential, const treescan_tensor &cost, treescan_workspace *workspace) {
+  if (features.dtype == TREESCAN_FLOAT64) {
+    edge_weights_as(table.twice, graph, features, metric, exponential, cost, workspace);
+  } else {
+    edge_weights_as(table.single, graph, features, metric, exponential, cost, workspace);
+  }
+}
+
 }  // namespace
 
 void edge_weights(const Graph &graph, const treescan_tensor &features, int32_t metric, bool exponential,
@@ -193,11 +202,14 @@ void edge_weights(const Graph &graph, const treescan_tensor &features, int32_t m
     return;
   }
   const EdgeKernelTable &table = edge_kernel_table();
-  if (features.dtype == TREESCAN_FLOAT64) {
-    edge_weights_as(table.twice, graph, features, metric, exponential, cost, workspace);
-  } else {
-    edge_weights_as(table.single, graph, features, metric, exponential, cost, workspace);
+  if (features.sizes[1] == 0) {  // no channels: nothing is read, and there needn't be memory to point to
+    float nothing = 0;
+    treescan_tensor empty = features;
+    empty.data = &nothing;
+    std::fill(empty.strides, empty.strides + TREESCAN_MAX_DIMS, 0);
+    return edge_weights_of(table, graph, empty, metric, exponential, cost, workspace);
   }
+  edge_weights_of(table, graph, features, metric, exponential, cost, workspace);
 }
 
 }  // namespace treescan

@@ -71,11 +71,11 @@ GridTree::GridTree(Carver &carver, const Graph &graph, int64_t workers)
   tiles_ = tiles_across_ * ((height_ + (int64_t{1} << rows_log_) - 1) >> rows_log_);
 
   const int64_t vertices = graph.num_vertices, margin = width_ + 1;
-  for (int k = 0; k < kinds_; ++k) keys_[k] = carver.take<int32_t>(vertices + 2 * margin) + margin;
+  for (int k = 0; k < kinds_; ++k) keys_[k] = inside(carver.take<int32_t>(vertices + 2 * margin), margin);
   links_ = carver.take<uint8_t>(vertices);
   open_ = carver.take<uint8_t>(vertices);
   start_ = carver.take<uint8_t>(vertices);
-  nearest_ = carver.take<uint8_t>(vertices + 2 * margin) + margin;
+  nearest_ = inside(carver.take<uint8_t>(vertices + 2 * margin), margin);
   sets_ = carver.take<int32_t>(tiles_ << (rows_log_ + columns_log_));
   touching_ = carver.take<uint8_t>(tiles_ << (rows_log_ + columns_log_));
   most_local_ = kinds_ * std::min<int64_t>(vertices, int64_t{1} << (rows_log_ + columns_log_));
@@ -86,7 +86,7 @@ GridTree::GridTree(Carver &carver, const Graph &graph, int64_t workers)
   const int64_t order_bytes = (vertices + max_directions) * static_cast<int64_t>(sizeof(int32_t));
   char *const shared = carver.take<char>(order_bytes + vertices + max_directions);
   order_ = reinterpret_cast<int32_t *>(shared);
-  back_ = reinterpret_cast<uint8_t *>(shared + order_bytes);
+  back_ = reinterpret_cast<uint8_t *>(inside(shared, order_bytes));
   waiting_ = reinterpret_cast<Keyed *>(shared);
   most_waiting_ = tiles_ == 1 ? 0 : (order_bytes + vertices) / static_cast<int64_t>(2 * sizeof(Keyed));
 }

@@ -48,10 +48,18 @@ struct Kernels {
 
   // Vector k of a sum that waits for the way down.
   TREESCAN_FORMULA Vector take(const Tile &place, const Tile &rest, int64_t v, int k) {
-    return Row::take(row(place, v) + k * stored_bytes, row(rest, v) + k * stored_bytes);
+    return Row::take(row(place, v) + k * stored_bytes, rest_of(rest, v, k));
   }
   TREESCAN_FORMULA void keep(const Tile &place, const Tile &rest, int64_t v, int k, const Vector &sum) {
-    Row::keep(row(place, v) + k * stored_bytes, row(rest, v) + k * stored_bytes, sum);
+    Row::keep(row(place, v) + k * stored_bytes, rest_of(rest, v, k), sum);
+  }
+  // Half types alone have rests.
+  TREESCAN_FORMULA char *rest_of(const Tile &rest, int64_t v, int k) {
+    if constexpr (stored_bytes == Bytes) {
+      return nullptr;
+    } else {
+      return row(rest, v) + k * stored_bytes;
+    }
   }
 
   TREESCAN_FORMULA char *row(const Tile &tile, int64_t v) { return tile.data + v * tile.stride; }

@@ -256,11 +256,18 @@ void store_factor(const Shape &shape, char *sums, int64_t bytes, const treescan_
                        element(grad, index / shape.groups, index % shape.groups));
 }
 
+// Without channels there is nothing to write, unless gradients of B and C by vertex: however large the batch is, which no
+// memory stands for then, nobody walks through it.
+void do_nothing(treescan_workspace *workspace) {
+  with_scratch(workspace, [](Carver &) {}, [](Carver &) {});
+}
+
 }  // namespace
 
 void selective_scan(int32_t direction, const treescan_tensor &parent, const treescan_tensor &order,
                     const treescan_selective_inputs &inputs, const treescan_tensor &y, const treescan_tensor *last_state,
                     treescan_workspace *workspace, void *) {
+  if (inputs.u->sizes[1] == 0) return do_nothing(workspace);
   const Shape shape(direction, inputs, false);
   const SelectiveKernel kernel = selective_kernels(shape.computed).forward[direction - 1];
   for_each_tile(
@@ -277,6 +284,7 @@ void selective_scan_backward(int32_t direction, const treescan_tensor &parent, c
                              const treescan_selective_inputs &inputs, const treescan_tensor &grad_y,
                              const treescan_tensor *grad_last_state, const treescan_selective_gradients &gradients,
                              treescan_workspace *workspace, void *) {
+  if (inputs.u->sizes[1] == 0 && inputs.B->ndim == 2 && inputs.C->ndim == 2) return do_nothing(workspace);
   const Shape shape(direction, inputs, true);
   const SelectiveKernel kernel = selective_kernels(shape.computed).backward[direction - 1];
   const int64_t state_bytes = shape.state_bytes();

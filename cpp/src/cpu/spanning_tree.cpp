@@ -129,7 +129,7 @@ void spanning_tree_of_any(const Graph &graph, const treescan_tensor &cost, EdgeO
   with_scratch(workspace, layout, [&](Carver &carver) {
     Ends *const shared_ends = carver.take<Ends>(shared_edges);
     char *const slices = carver.take<char>(slice * workers);
-    if (graph.same_edges()) list_edges(graph, 0, shared_ends);
+    if (graph.same_edges() && batch > 0) list_edges(graph, 0, shared_ends);
     for_each_task(workers, batch, [&](int64_t worker, int64_t item) {
       Carver own(slices + worker * slice);
       Scratch scratch;

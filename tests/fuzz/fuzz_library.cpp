@@ -1,0 +1,34 @@
+// The calls about the library itself: options by number and by name.
+#include "fuzzing.h"
+
+using namespace fuzzing;
+
+extern "C" int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size) {
+  Data data(bytes, size);
+  const int32_t number = data.any_int32();
+  const treescan_status threads = treescan_set_num_threads(number);
+  check_words(threads);
+  REQUIRE((threads == TREESCAN_OK) == (number >= 1 && number <= 1024));
+  REQUIRE(threads != TREESCAN_OK || treescan_get_num_threads() == number);
+
+  constexpr const char *names[] = {"auto", "baseline", "avx2", "avx512", "block", "levels", ""};
+  const std::string text = data.flag() ? data.text() : data.pick(names);
+  const char *const name = data.rarely() ? nullptr : text.c_str();
+  const std::string before = treescan_get_instruction_set();
+  const treescan_status set = treescan_set_instruction_set(name);
+  check_words(set);
+  const std::string after = treescan_get_instruction_set();
+  REQUIRE(set == TREESCAN_OK ? text == "auto" || after == text : after == before);
+
+  const int32_t device = data.any_int32();
+  const treescan_status waited = treescan_synchronize(device, data.any_int32(), nullptr);
+  check_words(waited);
+  REQUIRE((waited == TREESCAN_OK) == (device == TREESCAN_CPU));
+  for (const treescan_status status : {treescan_set_cuda_trees(name), treescan_set_cuda_scans(name)}) {
+    check_words(status);
+    REQUIRE(status == (name ? TREESCAN_UNSUPPORTED_DEVICE : TREESCAN_INVALID_ARGUMENT));
+  }
+  REQUIRE(std::strlen(treescan_status_name(number)) > 0);
+  REQUIRE(std::strncmp(treescan_build_info(), "treescan ", 9) == 0 && treescan_version() == TREESCAN_VERSION);
+  return 0;
+}

@@ -1,0 +1,81 @@
+"""Runs the fuzz targets: `run.py fuzz SECONDS` all of them for so long in all, each from its corpus, and `run.py coverage` the
+corpora alone, for the lines of the validation code that they reach. Both say what they found out."""
+
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+HERE = Path(__file__).parent
+ROOT = HERE.parents[1]
+BUILD = ROOT / "build" / "fuzz"
+TARGETS = ("library", "graphs", "spanning_trees", "parents", "scans", "selective_scans")
+# Where arguments are checked: views, options and shapes, graphs, the words for wrong values, and which device they are for.
+# What computes finds wrong values on the way; that is not among them.
+VALIDATION = ("abi.cpp", "backend.cpp", "graph.cpp", "status.cpp", "validate.cpp", "value_faults.cpp")
+LEAST_COVERED = 95
+
+
+def run(target, *arguments, profile):
+    # Leaks are looked for at the end; memory that can't be had is the targets' own business (memory.cpp).
+    environment = {**os.environ, "LLVM_PROFILE_FILE": profile}
+    command = [BUILD / f"fuzz_{target}", "-max_len=2048", "-timeout=60", "-rss_limit_mb=3000", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, cwd=BUILD, env=environment)
+
+
+def fuzz(seconds):
+    executions = 0
+    for target in TARGETS:
+        # The library's few options are soon through.
+        share = seconds * (0.05 if target == "library" else 0.95 / (len(TARGETS) - 1))
+        with tempfile.TemporaryDirectory() as found:  # new inputs don't go to the corpus by themselves
+            result = run(target, f"-max_total_time={max(1, round(share))}", "-print_final_stats=1", f"-artifact_prefix={BUILD}/",
+                         found, HERE / "corpus" / target, profile=os.devnull)  # fmt: skip
+            news = len(list(Path(found).iterdir()))
+        if result.returncode != 0:
+            sys.exit(f"{result.stderr[-8000:]}\nfuzz_{target} failed; the input is in {BUILD}")
+        count = int(re.search(r"stat::number_of_executed_units: (\d+)", result.stderr)[1])
+        edges = re.findall(r"cov: (\d+)", result.stderr)[-1]
+        executions += count
+        print(f"{target:16} {share:5.0f} s {count:9,} executions, {edges} edges, {news} new inputs", flush=True)
+    print(f"{executions:,} executions without a finding")
+
+
+def coverage(suffix):
+    profiles = []
+    for target in TARGETS:
+        profiles.append(BUILD / f"{target}.profraw")
+        result = run(target, "-runs=0", HERE / "corpus" / target, profile=profiles[-1])
+        if result.returncode != 0:
+            sys.exit(f"{result.stderr[-8000:]}\nfuzz_{target} failed on its corpus")
+    merged = BUILD / "corpus.profdata"
+    subprocess.run([f"llvm-profdata{suffix}", "merge", "-sparse", *profiles, "-o", merged], check=True)
+    binaries = [word for target in TARGETS for word in ("-object", BUILD / f"fuzz_{target}")][1:]
+    files = [ROOT / "cpp" / "src" / name for name in VALIDATION]
+    command = [f"llvm-cov{suffix}", "export", "-format=lcov", f"-instr-profile={merged}", *binaries, *files]
+    lines = {}
+    for line in subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines():
+        if line.startswith("SF:"):
+            name = Path(line[3:]).name
+            lines[name] = {}
+        elif line.startswith("DA:"):
+            number, count = map(int, line[3:].split(",")[:2])
+            lines[name][number] = max(count, lines[name].get(number, 0))
+    covered = total = 0
+    for name in VALIDATION:
+        missed = [number for number, count in sorted(lines[name].items()) if not count]
+        covered, total = covered + len(lines[name]) - len(missed), total + len(lines[name])
+        print(f"{name:18} {len(lines[name]) - len(missed):4} of {len(lines[name]):4} lines", *(["not:"] * bool(missed)), *missed)
+    percent = 100 * covered / total
+    print(f"{'in all':18} {covered:4} of {total:4} lines, {percent:.1f} %; at least {LEAST_COVERED} % are expected")
+    if percent < LEAST_COVERED:
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    if sys.argv[1] == "fuzz":
+        fuzz(float(sys.argv[2]))
+    else:
+        coverage(sys.argv[2] if len(sys.argv) > 2 else "")
