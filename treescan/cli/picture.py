@@ -7,7 +7,7 @@ import contextlib
 import importlib
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
@@ -89,7 +89,7 @@ def shrink(image: Tensor, longest: int) -> Tensor:
 
 
 @contextlib.contextmanager
-def whole_file(path: str):
+def whole_file(path: str) -> Iterator[Path]:
     """A file beside `path` to write to, which takes its place once it is whole: whoever stops the writing leaves what was
     there."""
     target = Path(path).resolve()  # a link stays one
