@@ -9,7 +9,6 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 WHEELS := build/wheels
 # ON builds the Python package with the CUDA backend.
 CUDA ?=
-CUDA_ARCHITECTURES ?= 75;80;86;89;90;100;120
 NATIVE := CMakeLists.txt pyproject.toml $(wildcard cmake/* python/* cpp/src/* cpp/src/cpu/* cpp/include/treescan/*) \
     $(if $(CUDA),$(wildcard cuda/*))
 
@@ -79,11 +78,6 @@ build/fuzz/ready: $(VENV)/tools $(wildcard tests/fuzz/*.* cpp/src/* cpp/src/cpu/
 	    > $(@D).log || (cat $(@D).log; exit 1)
 	@PATH="$(abspath $(BIN)):$$PATH" cmake --build $(@D)
 	@touch $@
-
-# What goes to a package index, tried out in empty environments: tools/wheel.py. With CUDA=ON it is treescan-cu13.
-wheel:
-	@$(PYTHON) tools/preflight.py
-	@$(PYTHON) tools/wheel.py dist --torch 2.13.0 --torch 2.14.1 $(if $(CUDA),--cuda "$(CUDA_ARCHITECTURES)")
 
 # The C interface against that of the last release, cpp/abi/treescan.abi: additions pass, anything else that a program linked
 # with that release would notice doesn't. `make abi-record` makes the present one the baseline.
