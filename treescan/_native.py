@@ -5,22 +5,20 @@ from __future__ import annotations
 
 import ctypes
 import re
-from pathlib import Path
 
 import torch
 
 from . import __version__
-
-_BUILD = "run `python -m pip install -e . --no-build-isolation` (or `make build`) in treescan's source folder"
+from ._installation import BUILD
 
 try:
     from . import _C
 except ImportError as error:
-    raise ImportError(f"treescan's native module could not be loaded ({error}): {_BUILD}") from None
+    raise ImportError(f"treescan's native module could not be loaded ({error}): {BUILD}") from None
 
 _loaded = "{}.{}.{}".format(_C.version() // 10000, _C.version() // 100 % 100, _C.version() % 100)
 if _loaded != __version__ or _C.version() != _C.HEADER_VERSION:
-    raise ImportError(f"treescan {__version__} found version {_loaded} of its native library: {_BUILD}")
+    raise ImportError(f"treescan {__version__} found version {_loaded} of its native library: {BUILD}")
 
 
 def _lend_torch_pool() -> None:
@@ -124,13 +122,3 @@ def build_info() -> dict[str, str]:
         "native_module": _C.__file__,
         "torch": torch.__version__,
     }
-
-
-def get_include_dir() -> str:
-    """The folder that holds `treescan/treescan.h`, for C and C++ programs that use the installed library."""
-    return str(Path(_C.__file__).parent / "include")
-
-
-def get_cmake_dir() -> str:
-    """The folder to put into CMAKE_PREFIX_PATH, so that CMake's `find_package(treescan CONFIG)` finds the library."""
-    return str(Path(_C.__file__).parent / "lib" / "cmake" / "treescan")
