@@ -117,7 +117,12 @@ def check_wheel(wheel):
     strange = [name for name in names if not name.startswith("treescan/") and ".dist-info/" not in name]
     lacking = [
         name
-        for name in ("include/treescan/treescan.h", "lib/libtreescan.so", "lib/cmake/treescan/treescan-config.cmake", "py.typed")
+        for name in (
+            "include/treescan/treescan.h",
+            "lib/libtreescan.so",
+            "lib/cmake/treescan/treescan-config.cmake",
+            "py.typed",
+        )
         if f"treescan/{name}" not in names
     ]
     if platform.system() == "Linux" and (strange or lacking):
@@ -141,7 +146,9 @@ def build(source, folder, cmake):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--torch", nargs="*", default=[], metavar="VERSION", help="versions of torch to test with, one by one")
+    parser.add_argument(
+        "--torch", nargs="*", default=[], metavar="VERSION", help="versions of torch to test with, one by one"
+    )
     parser.add_argument("--cuda", action="store_true", help="the package treescan-cu13, which has the CUDA backend")
     parser.add_argument("--cmake", nargs="*", default=[], metavar="NAME=VALUE", help="definitions for CMake")
     parser.add_argument("--out", type=Path, default=ROOT / "dist", help="where to put the sdist and the wheel")
@@ -173,7 +180,9 @@ def main():
                     environment.python("-c", "import treescan; assert 'cuda' in treescan.build_info()['backends']")
                 shutil.copytree(source / "tests", environment.folder / "tests")
                 tests = [f"tests/{name}" for name in TESTS]
-                log = environment.python("-m", "pytest", "-q", "-p", "no:cacheprovider", "-c", os.devnull, "--rootdir=.", *tests)
+                log = environment.python(
+                    "-m", "pytest", "-q", "-p", "no:cacheprovider", "-c", os.devnull, "--rootdir=.", *tests
+                )
                 print(f": {log.strip().splitlines()[-1]} ({', '.join(TESTS)})", flush=True)
         options.out.mkdir(exist_ok=True)
         for result in [wheel] if options.cuda else [sdist, wheel]:
