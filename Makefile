@@ -16,7 +16,7 @@ NATIVE := CMakeLists.txt pyproject.toml $(wildcard cmake/* python/* cpp/src/* cp
 export OMP_WAIT_POLICY := PASSIVE
 
 .PHONY: demo test pytest sanitize bench build clean
-.PHONY: wheel docs lint coverage abi abi-record portability
+.PHONY: docs lint coverage abi abi-record portability wheel wheel-cuda
 .PHONY: fuzz fuzz-coverage sanitize-threads sanitize-python
 .PHONY: cuda-emulation cuda-check cuda-record
 .PHONY: cuda gpu-test gpu-bench on-gpu-test on-gpu-bench
@@ -252,6 +252,21 @@ $(LINT)/ready:
 	@$(PYTHON) -m venv $(LINT)
 	@$(LINT)/bin/python -m pip install --quiet --disable-pip-version-check pre-commit==4.7.0
 	@touch $@
+
+# The sdist and the wheel of a release, in dist/, tested next to these versions of torch and without it. Nothing of $(VENV) is
+# used. What comes with torch, 6 GB for the second, is removed afterwards.
+WHEEL_TORCH ?= 2.13.0 2.14.1
+
+wheel:
+	@$(PYTHON) tools/preflight.py
+	@$(PYTHON) tools/check_wheel.py --torch $(WHEEL_TORCH)
+
+# The package treescan-cu13, of which without a GPU only what runs on the CPU is tested.
+CUDA_ARCHITECTURES ?= 75;80;86;89;90;100;120
+
+wheel-cuda:
+	@$(PYTHON) tools/preflight.py
+	@$(PYTHON) tools/check_wheel.py --cuda --cmake 'TREESCAN_CUDA_ARCHITECTURES=$(CUDA_ARCHITECTURES)' --torch $(firstword $(WHEEL_TORCH))
 
 build: $(VENV)/installed
 

@@ -297,10 +297,17 @@ def test_folder_without_a_build_says_what_to_do(tmp_path):
 
 
 def test_no_torch_says_what_to_do(tmp_path):
-    result = subprocess.run([sys.executable, "-S", "-c", f"import sys; sys.path.insert(0, {str(ROOT)!r}); import treescan"],
-                            capture_output=True, text=True, cwd=tmp_path)
-    last = result.stderr.strip().splitlines()[-1]
-    assert result.returncode != 0 and last.startswith("ImportError: treescan needs torch") and "make build" in last
+    """The package can be imported, for those who want the C library only; what needs torch says so in a line."""
+    def last_line(statement):
+        result = subprocess.run([sys.executable, "-S", "-c", f"import sys; sys.path.insert(0, {str(ROOT)!r}); {statement}"],
+                                capture_output=True, text=True, cwd=tmp_path)
+        return result.returncode, (result.stdout + result.stderr).strip().splitlines()[-1]
+
+    assert last_line("import treescan; print(treescan.__version__)") == (0, treescan.__version__)
+    for statement in ("import treescan; treescan.tree_scan", "from treescan import Tree"):
+        code, line = last_line(statement)
+        assert code != 0 and line.startswith("ImportError: treescan.") and "needs torch" in line and "pip install torch" in line
+    assert last_line("import treescan; treescan.nothing")[1].startswith("AttributeError: ")
 
 
 @pytest.mark.parametrize(("module", "message"), [

@@ -4,23 +4,21 @@ device memory."""
 from __future__ import annotations
 
 import ctypes
-from pathlib import Path
 
 import torch
 
 from . import __version__
-
-_BUILD = "run `python -m pip install -e . --no-build-isolation` (or `make build`) in treescan's source folder"
+from ._installation import BUILD
 
 try:
     from . import _C as _C  # once more by name: the ops take it from here
 except ImportError as error:
-    raise ImportError(f"treescan's native module could not be loaded ({error}): {_BUILD}") from None
+    raise ImportError(f"treescan's native module could not be loaded ({error}): {BUILD}") from None
 
 _compiled, _loaded = (f"{number // 10000}.{number // 100 % 100}.{number % 100}" for number in (_C.HEADER_VERSION, _C.version()))
 if not __version__ == _compiled == _loaded:
     raise ImportError(f"treescan {__version__} needs a native module and a library of its own version, but the module was "
-                      f"compiled with the header of {_compiled} and found library {_loaded}: {_BUILD}")
+                      f"compiled with the header of {_compiled} and found library {_loaded}: {BUILD}")
 
 
 def _lend_torch_pool() -> None:
@@ -124,18 +122,3 @@ def build_info() -> dict[str, str]:
         "native_module": _C.__file__,
         "torch": torch.__version__,
     }
-
-
-def get_include_dir() -> str:
-    """The folder that holds `treescan/treescan.h`, for C and C++ programs that use the installed library."""
-    return str(Path(_C.__file__).parent / "include")
-
-
-def get_cmake_dir() -> str:
-    """The folder to put into CMAKE_PREFIX_PATH, so that CMake's `find_package(treescan CONFIG)` finds the library."""
-    return str(Path(_C.__file__).parent / "lib" / "cmake" / "treescan")
-
-
-def get_pkgconfig_dir() -> str:
-    """The folder to put into PKG_CONFIG_PATH, so that `pkg-config --cflags --libs treescan` finds the library."""
-    return str(Path(_C.__file__).parent / "lib" / "pkgconfig")
