@@ -151,6 +151,14 @@ def test_graphs_say_what_they_are():
     assert treescan.chain_graph(torch.tensor(4)).num_edges == 3
 
 
+def test_a_batch_of_no_lists_of_edges():
+    graph = treescan.edge_graph(torch.zeros(0, 3, 2, dtype=torch.int32), 4)
+    assert graph.edge_index.shape == (0, 3, 2)
+    for tree in (treescan.minimum_spanning_tree(graph, torch.zeros(0, 3)),
+                 treescan.random_spanning_tree(graph, torch.zeros(0, 3), seed=0)):
+        assert tree.parent.shape == tree.order.shape == (0, 4)
+
+
 def test_contexts_of_a_batch_are_those_of_its_items():
     lengths = (0, 2, 5, 9)
     features = torch.randn(4, 6, 9)

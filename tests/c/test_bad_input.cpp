@@ -871,6 +871,17 @@ TEST(a_batch_of_nothing) {
   const treescan_graph graph = treescan::chain(1).c();
   const tensor_view features(&out, {int64_t{1} << 42, 0, 1}), cost(&out, {int64_t{1} << 42, 0});
   SUCCEEDS(treescan_edge_weights(&graph, &features, TREESCAN_L1, 0, &cost, nullptr, nullptr));
+
+  int32_t no_edge[2] = {};
+  const tensor_view lists(no_edge, {int64_t{1} << 42, 0, 2});
+  const treescan::graph without_edges = treescan::edge_list(lists, 1);
+  const treescan_graph listed = without_edges.c();
+  SUCCEEDS(treescan_graph_edges(&listed, &lists));
+
+  int32_t vertex = 0;
+  const tensor_view tree(&vertex, {1, 1}), u(&out, {int64_t{1} << 42, 0, 1}), A(&out, {0, 1}), B(&out, {0, 1});
+  const treescan_selective_inputs inputs{&u, &u, &A, &B, &B, nullptr, nullptr, nullptr, 0};
+  SUCCEEDS(treescan_selective_scan(TREESCAN_DOWN, &tree, &tree, &inputs, &u, nullptr, nullptr, nullptr));
 }
 
 // ---- NaN ----

@@ -12,7 +12,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size) {
   REQUIRE(threads != TREESCAN_OK || treescan_get_num_threads() == number);
 
   constexpr const char *names[] = {"auto", "baseline", "avx2", "avx512", "block", "levels", ""};
-  const std::string text = data.flag() ? data.text() : data.pick(names);
+  const std::string text = data.flag() ? data.text().c_str() : data.pick(names);  // up to its first zero, as the library reads
   const char *const name = data.rarely() ? nullptr : text.c_str();
   const std::string before = treescan_get_instruction_set();
   const treescan_status set = treescan_set_instruction_set(name);
