@@ -17,7 +17,7 @@ export OMP_WAIT_POLICY := PASSIVE
 
 .PHONY: demo test pytest sanitize bench build clean
 .PHONY: docs lint coverage abi abi-record portability wheel wheel-cuda
-.PHONY: fuzz fuzz-coverage sanitize-threads sanitize-python
+.PHONY: fuzz fuzz-short sanitize-threads sanitize-python
 .PHONY: cuda-emulation cuda-check cuda-record
 .PHONY: cuda gpu-test gpu-bench on-gpu-test on-gpu-bench
 .PHONY: grootv-test grootv-demo grootl-test grootl-demo
@@ -66,7 +66,9 @@ fuzz: build/fuzz/ready
 	@$(PYTHON) tests/fuzz/run.py fuzz $(FUZZ_SECONDS)
 	@$(PYTHON) tests/fuzz/run.py coverage $(CLANG)
 
-fuzz-coverage: build/fuzz/ready
+# The same inputs every time.
+fuzz-short: build/fuzz/ready
+	@$(PYTHON) tests/fuzz/run.py runs 3000
 	@$(PYTHON) tests/fuzz/run.py coverage $(CLANG)
 
 build/fuzz/ready: $(VENV)/tools $(wildcard tests/fuzz/*.* cpp/src/* cpp/src/cpu/*)

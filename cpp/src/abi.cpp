@@ -278,6 +278,13 @@ treescan_status treescan_graph_edges(const treescan_graph *graph, const treescan
   });
 }
 
+// The same view. Without elements, all its items begin where it points to: there needn't be memory anywhere else.
+static treescan_tensor within_memory(treescan_tensor view) {
+  if (std::any_of(view.sizes, view.sizes + view.ndim, [](int64_t size) { return size == 0; }))
+    std::fill(view.strides, view.strides + view.ndim, 0);
+  return view;
+}
+
 treescan_status treescan_edge_weights(const treescan_graph *graph, const treescan_tensor *features, int32_t metric,
                                       int32_t exponential, const treescan_tensor *cost, treescan_workspace *workspace,
                                       void *stream) {
@@ -300,7 +307,7 @@ treescan_status treescan_edge_weights(const treescan_graph *graph, const treesca
     const PinnedThreads threads;
     const Backend &backend = select_backend(
         {{features, "features"}, {cost, "cost"}, {edge_list(graph), "graph->edge_index"}}, stream);
-    backend.edge_weights(resolved, *features, metric, exponential != 0, *cost, workspace, stream);
+    backend.edge_weights(resolved, *features, metric, exponential != 0, within_memory(*cost), workspace, stream);
   });
 }
 
@@ -327,7 +334,7 @@ static void build_spanning_tree(const treescan_graph *graph, const treescan_tens
                                            {tree->depth, "tree->depth"},
                                            {tree->edge, "tree->edge"}},
                                           stream);
-  backend.spanning_tree(resolved, *cost, order, *root, segments, *tree, workspace, stream);
+  backend.spanning_tree(resolved, within_memory(*cost), order, *root, segments, *tree, workspace, stream);
 }
 
 treescan_status treescan_minimum_spanning_tree(const treescan_graph *graph, const treescan_tensor *cost,

@@ -1,5 +1,6 @@
-"""Runs the fuzz targets: `run.py fuzz SECONDS` all of them for so long in all, each from its corpus, and `run.py coverage` the
-corpora alone, for the lines of the validation code that they reach. Both say what they found out."""
+"""Runs the fuzz targets: `run.py fuzz SECONDS` all of them for so long in all, each from its corpus; `run.py runs COUNT` each for
+so many inputs, the same ones every time; `run.py coverage SUFFIX` the corpora alone, with the programs of clang that end in
+SUFFIX, for the lines of the validation code that they reach. All say what they found out."""
 
 import os
 import re
@@ -25,21 +26,20 @@ def run(target, *arguments, profile):
     return subprocess.run(command, capture_output=True, text=True, cwd=BUILD, env=environment)
 
 
-def fuzz(seconds):
+def fuzz(limits):
+    """With these options of libFuzzer's, by target."""
     executions = 0
-    for target in TARGETS:
-        # The library's few options are soon through.
-        share = seconds * (0.05 if target == "library" else 0.95 / (len(TARGETS) - 1))
+    for target, limit in limits.items():
         with tempfile.TemporaryDirectory() as found:  # new inputs don't go to the corpus by themselves
-            result = run(target, f"-max_total_time={max(1, round(share))}", "-print_final_stats=1", f"-artifact_prefix={BUILD}/",
-                         found, HERE / "corpus" / target, profile=os.devnull)  # fmt: skip
+            result = run(target, *limit, "-print_final_stats=1", f"-artifact_prefix={BUILD}/", found,
+                         HERE / "corpus" / target, profile=os.devnull)  # fmt: skip
             news = len(list(Path(found).iterdir()))
         if result.returncode != 0:
             sys.exit(f"{result.stderr[-8000:]}\nfuzz_{target} failed; the input is in {BUILD}")
         count = int(re.search(r"stat::number_of_executed_units: (\d+)", result.stderr)[1])
         edges = re.findall(r"cov: (\d+)", result.stderr)[-1]
         executions += count
-        print(f"{target:16} {share:5.0f} s {count:9,} executions, {edges} edges, {news} new inputs", flush=True)
+        print(f"{target:16} {count:9,} executions, {edges} edges, {news} new inputs", flush=True)
     print(f"{executions:,} executions without a finding")
 
 
@@ -75,7 +75,12 @@ def coverage(suffix):
 
 
 if __name__ == "__main__":
-    if sys.argv[1] == "fuzz":
-        fuzz(float(sys.argv[2]))
+    what, argument = sys.argv[1:3]
+    if what == "fuzz":
+        # The library's few options are soon through.
+        shares = {target: 0.05 if target == "library" else 0.95 / (len(TARGETS) - 1) for target in TARGETS}
+        fuzz({target: [f"-max_total_time={max(1, round(share * float(argument)))}"] for target, share in shares.items()})
+    elif what == "runs":
+        fuzz({target: [f"-runs={argument}", "-seed=1"] for target in TARGETS})
     else:
-        coverage(sys.argv[2] if len(sys.argv) > 2 else "")
+        coverage(argument)
