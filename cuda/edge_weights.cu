@@ -38,7 +38,7 @@ template <class Type>
 struct Features {
   const typename Type::Stored *data;
   int64_t item_stride, channel_stride, row_stride, column_stride;
-  int64_t columns, channels;
+  int64_t columns, channels;  // no columns: one long row
 
   explicit Features(const treescan_tensor &tensor)
       : data(static_cast<const typename Type::Stored *>(tensor.data)),
@@ -46,16 +46,11 @@ struct Features {
         channel_stride(tensor.strides[1]),
         row_stride(tensor.ndim == 4 ? tensor.strides[2] : 0),
         column_stride(tensor.strides[tensor.ndim - 1]),
-        columns(tensor.sizes[tensor.ndim - 1]),
-        channels(tensor.sizes[1]) {
-    if (tensor.ndim == 4 && row_stride == columns * column_stride) {
-      columns *= tensor.sizes[2];
-      row_stride = 0;
-    }
-  }
+        columns(tensor.ndim == 3 || row_stride == tensor.sizes[3] * column_stride ? 0 : tensor.sizes[3]),
+        channels(tensor.sizes[1]) {}
 
   __device__ __forceinline__ const typename Type::Stored *vertex(int64_t item, int64_t v) const {
-    const int64_t place = row_stride == 0 ? v * column_stride : v / columns * row_stride + v % columns * column_stride;
+    const int64_t place = columns == 0 ? v * column_stride : v / columns * row_stride + v % columns * column_stride;
     return data + item * item_stride + place;
   }
 };

@@ -13,7 +13,7 @@ namespace treescan::cuda {
 struct Operand {
   void *data;
   int64_t item_stride, channel_stride, row_stride, column_stride;
-  uint32_t columns;  // of one long row, if all rows follow each other at the vertices' own stride
+  uint32_t columns;  // 0 for one long row: all rows follow each other at the vertices' own stride
   bool has_vectors;  // whether a vertex's lanes are aligned neighbours, and none of them is missing
 
   template <class S>
@@ -21,7 +21,7 @@ struct Operand {
     return static_cast<S *>(data) + item * item_stride + channel * channel_stride;
   }
   __device__ __forceinline__ int64_t offset(uint32_t v) const {
-    if (row_stride == 0) return v * column_stride;
+    if (columns == 0) return v * column_stride;
     return v / columns * row_stride + v % columns * column_stride;
   }
 };
@@ -29,14 +29,14 @@ struct Operand {
 // Host code.
 inline Operand operand_of(const treescan_tensor &tensor, int64_t element_size, int64_t lanes) {
   const int64_t *const sizes = tensor.sizes, *const strides = tensor.strides;
-  Operand operand{tensor.data, strides[0], strides[1], 0, strides[2], static_cast<uint32_t>(sizes[2]), false};
+  Operand operand{tensor.data, strides[0], strides[1], 0, strides[2], 0, false};
   if (tensor.ndim == 4 && sizes[3] > 1) {
     const bool one_row = sizes[2] == 1 || strides[2] == sizes[3] * strides[3];
-    operand.row_stride = one_row ? 0 : strides[2];
+    operand.row_stride = strides[2];
     operand.column_stride = strides[3];
-    operand.columns = static_cast<uint32_t>(one_row ? sizes[2] * sizes[3] : sizes[3]);
+    operand.columns = one_row ? 0 : static_cast<uint32_t>(sizes[3]);
   }
-  operand.has_vectors = (strides[1] == 1 || sizes[1] == 1) && operand.row_stride == 0 && sizes[1] % lanes == 0 &&
+  operand.has_vectors = (strides[1] == 1 || sizes[1] == 1) && operand.columns == 0 && sizes[1] % lanes == 0 &&
                         operand.column_stride % lanes == 0 && (sizes[0] == 1 || strides[0] % lanes == 0) &&
                         reinterpret_cast<uintptr_t>(tensor.data) % static_cast<uintptr_t>(lanes * element_size) == 0;
   return operand;

@@ -312,7 +312,7 @@ def test_no_torch_says_what_to_do(tmp_path):
 
 @pytest.mark.parametrize(("module", "message"), [
     ("None", "native module could not be loaded"),
-    ("types.SimpleNamespace(version=lambda: 90807, HEADER_VERSION=90807)", "found version 9.8.7 of its native library"),
+    ("types.SimpleNamespace(version=lambda: 90807, HEADER_VERSION=90807)", "found library 9.8.7"),
 ])
 def test_another_native_module_says_what_to_do(module, message):
     command = f"import sys, types; sys.modules['treescan._C'] = {module}; import treescan"

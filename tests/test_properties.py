@@ -159,6 +159,23 @@ def test_a_batch_of_no_lists_of_edges():
         assert tree.parent.shape == tree.order.shape == (0, 4)
 
 
+@pytest.mark.parametrize("channels_last", [False, True])
+def test_rows_may_be_one_row_many_times(channels_last):
+    """Expanded along the height, which is no row that goes on: neither in place nor in blocks of vertices."""
+    row = torch.rand(2, 1, 7, 24).permute(0, 3, 1, 2) if channels_last else torch.rand(2, 24, 1, 7)
+    for height in (5, 300):
+        x = row.expand(2, 24, height, 7)
+        assert torch.equal(*(treescan.edge_weights(f, treescan.grid_graph(height, 7)) for f in (x, x.contiguous())))
+        tree = treescan.build_tree(torch.rand(2, 3, height, 7))
+        for direction in DIRECTIONS:
+            inputs = [(values.detach().requires_grad_(), values.detach().requires_grad_()) for values in (x, x.contiguous())]
+            found, wanted = (treescan.tree_scan(*pair, tree, direction=direction) for pair in inputs)
+            assert torch.equal(found, wanted)
+            grad = row.flip(0).expand_as(x)
+            for got, want in zip(torch.autograd.grad(found, inputs[0], grad), torch.autograd.grad(wanted, inputs[1], grad.contiguous())):
+                assert torch.equal(got, want)
+
+
 def test_contexts_of_a_batch_are_those_of_its_items():
     lengths = (0, 2, 5, 9)
     features = torch.randn(4, 6, 9)

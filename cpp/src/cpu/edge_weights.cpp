@@ -68,13 +68,13 @@ class Features {
   Features(const treescan_tensor &tensor, const CopyKernels &copy)
       : tensor_(tensor), layout_(layout_of(tensor)), copy_(copy) {
     const bool own_type = tensor.dtype == TREESCAN_FLOAT32 || tensor.dtype == TREESCAN_FLOAT64;
-    in_place = own_type && layout_.channel_stride == 1 && layout_.row_stride == 0;
+    in_place = own_type && layout_.channel_stride == 1 && layout_.one_row;
   }
 
   bool in_place;
 
   // A range of vertices that is copied starts and ends with rows of this length.
-  int64_t row() const { return in_place || layout_.row_stride == 0 ? 1 : layout_.columns; }
+  int64_t row() const { return layout_.one_row ? 1 : layout_.columns; }
 
   Rows<T> read(int64_t item, int64_t first, int64_t count, T *place) const {
     const int64_t offset = item * tensor_.strides[0] + layout_.offset(first);

@@ -11,6 +11,7 @@ namespace treescan {
 struct Layout {
   int64_t channel_stride, row_stride, column_stride;
   int64_t columns;
+  bool one_row;  // all vertices follow each other at the columns' stride
 
   // Where vertex v lies, whatever the channel.
   int64_t offset(int64_t v) const { return v / columns * row_stride + v % columns * column_stride; }
@@ -20,12 +21,12 @@ struct Layout {
 // long row.
 inline Layout layout_of(const treescan_tensor &tensor) {
   const int64_t channel_stride = tensor.strides[1];
-  if (tensor.ndim == 3) return {channel_stride, 0, tensor.strides[2], tensor.sizes[2]};
+  if (tensor.ndim == 3) return {channel_stride, 0, tensor.strides[2], tensor.sizes[2], true};
   const int64_t height = tensor.sizes[2], width = tensor.sizes[3];
-  if (width == 1) return {channel_stride, 0, tensor.strides[2], height};
+  if (width == 1) return {channel_stride, 0, tensor.strides[2], height, true};
   if (height == 1 || tensor.strides[2] == width * tensor.strides[3])
-    return {channel_stride, 0, tensor.strides[3], height * width};
-  return {channel_stride, tensor.strides[2], tensor.strides[3], width};
+    return {channel_stride, 0, tensor.strides[3], height * width, true};
+  return {channel_stride, tensor.strides[2], tensor.strides[3], width, false};
 }
 
 }  // namespace treescan

@@ -27,7 +27,7 @@ struct Operand {
 
   explicit Operand(const treescan_tensor &view) : tensor(&view), layout(layout_of(view)) {}
 
-  bool has_rows() const { return layout.channel_stride == 1 && layout.row_stride == 0; }
+  bool has_rows() const { return layout.channel_stride == 1 && layout.one_row; }
 
   void *at(int64_t item, int64_t channel) const {
     return static_cast<char *>(tensor->data) +
