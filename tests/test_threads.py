@@ -114,17 +114,18 @@ def test_forks_while_others_compute():
 
 
 def test_a_daemon_thread_at_the_end():
-    """The interpreter ends while a thread is inside a call, or about to come back from one."""
+    """The interpreter ends while a thread is inside a call, or about to come back from one. (A call without `out` asks torch for
+    memory, and torch's functions end the process there.)"""
     for delay in (0.0, 0.03):
         result = run(
             """
             import sys, threading, time
             started = threading.Event()
             def compute():
-                x = torch.rand(4, 32, 64, 64)
+                x, out = torch.rand(4, 32, 64, 64), torch.empty(4, 32, 64, 64)
                 tree = treescan.build_tree(x)
                 while True:
-                    treescan.tree_scan(x, x, tree)
+                    treescan.tree_scan(x, x, tree, out=out)
                     started.set()
             threading.Thread(target=compute, daemon=True).start()
             started.wait()
