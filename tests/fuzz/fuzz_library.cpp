@@ -28,7 +28,14 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size) {
     check_words(status);
     REQUIRE(status == (name ? TREESCAN_UNSUPPORTED_DEVICE : TREESCAN_INVALID_ARGUMENT));
   }
-  REQUIRE(std::strlen(treescan_status_name(number)) > 0);
+  // Until 1.0, a header of this minor version that isn't newer fits.
+  for (const int32_t header : {number, TREESCAN_VERSION, TREESCAN_VERSION + 1, TREESCAN_VERSION - 100}) {
+    const treescan_status fits = treescan_check_version(header);
+    REQUIRE((fits == TREESCAN_OK) == (header <= TREESCAN_VERSION && header / 100 == TREESCAN_VERSION / 100));
+    REQUIRE(fits == TREESCAN_OK || (fits == TREESCAN_INCOMPATIBLE && std::strlen(treescan_last_error()) > 10));
+  }
+  for (const int32_t status : {number, static_cast<int32_t>(waited), static_cast<int32_t>(TREESCAN_INCOMPATIBLE)})
+    REQUIRE(std::strlen(treescan_status_name(status)) > 0);
   REQUIRE(std::strncmp(treescan_build_info(), "treescan ", 9) == 0 && treescan_version() == TREESCAN_VERSION);
   return 0;
 }
