@@ -154,7 +154,7 @@ void add_all(int32_t dtype, const char *from, int64_t bytes, char *to) {
 }
 
 // B or C, (B, G, N, V), of one group of one item.
-Layout factor_layout(const treescan_tensor &factor) { return {factor.strides[2], 0, factor.strides[3], factor.sizes[3]}; }
+Layout factor_layout(const treescan_tensor &factor) { return {factor.strides[2], 0, factor.strides[3], factor.sizes[3], true}; }
 
 void load_factor(const treescan_tensor &factor, int64_t item, int64_t group, char *tile) {
   copy_kernels().load(factor.dtype, element(factor, item, group), factor_layout(factor), factor.sizes[3], factor.sizes[2],
