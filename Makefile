@@ -66,7 +66,7 @@ fuzz: build/fuzz/ready
 	@$(PYTHON) tests/fuzz/run.py fuzz $(FUZZ_SECONDS)
 	@$(PYTHON) tests/fuzz/run.py coverage $(CLANG)
 
-# The same inputs every time.
+# From the same seed every time.
 fuzz-short: build/fuzz/ready
 	@$(PYTHON) tests/fuzz/run.py runs 3000
 	@$(PYTHON) tests/fuzz/run.py coverage $(CLANG)

@@ -1,5 +1,5 @@
 """Runs the fuzz targets: `run.py fuzz SECONDS` all of them for so long in all, each from its corpus; `run.py runs COUNT` each for
-so many inputs, the same ones every time; `run.py coverage SUFFIX` the corpora alone, with the programs of clang that end in
+so many inputs, from the same seed; `run.py coverage SUFFIX` the corpora alone, with the programs of clang that end in
 SUFFIX, for the lines of the validation code that they reach. All say what they found out."""
 
 import os
