@@ -145,7 +145,7 @@ def test_info_as_json():
     assert facts["version"] == "0.1.0" and "cpu" in facts["library"] and facts["threads"] >= 1
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="this system sends no signals")
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows sends no SIGINT to one process")
 @pytest.mark.parametrize(("name", "delay"), [("filter", 0.5), ("tree", 0.3)])
 def test_ctrl_c(name, delay, tmp_path):
     """One line, status 130, and the file that was there before; the call that runs is waited for."""

@@ -126,28 +126,17 @@ struct TwinGraph {
 };
 
 inline TwinGraph grid(int64_t height, int64_t width, int32_t connectivity) {
-  treescan_graph graph{};
-  graph.kind = TREESCAN_GRID;
-  graph.height = height;
-  graph.width = width;
-  graph.connectivity = connectivity;
-  return TwinGraph(graph);
+  return TwinGraph(treescan::grid(height, width, connectivity).c());
 }
 
 inline TwinGraph tokens(int64_t length, int64_t window, const treescan_tensor *contexts) {
-  treescan_graph graph{};
-  graph.kind = TREESCAN_TOKENS;
-  graph.length = length;
-  graph.window = window;
+  treescan_graph graph = treescan::tokens(length, window).c();
   graph.context_length = contexts;
   return TwinGraph(graph);
 }
 
 inline TwinGraph chain(int64_t length) {
-  treescan_graph graph{};
-  graph.kind = TREESCAN_CHAIN;
-  graph.length = length;
-  return TwinGraph(graph);
+  return TwinGraph(treescan::chain(length).c());
 }
 
 template <class Index>
