@@ -139,22 +139,23 @@ void for_each_block(const Layout &layout, int64_t num_vertices, Copy copy) {
 }
 
 template <class Type>
-void load(const void *source, const Layout &layout, int64_t num_vertices, int64_t channels, int64_t lanes, void *tile) {
+void load(const void *source, const Layout &layout, int64_t num_vertices, int64_t channels, int64_t lanes, int64_t pitch,
+          void *tile) {
   using Stored = typename Type::Stored;
   using Computed = typename Type::Computed;
   constexpr bool same_type = sizeof(Stored) == sizeof(Computed);
   const auto *const from = static_cast<const Stored *>(source);
   auto *const to = static_cast<Computed *>(tile);
   for_each_block(layout, num_vertices, [&](int64_t v, int64_t count, int64_t offset, bool more) {
-    Computed *const rows = to + v * lanes;
+    Computed *const rows = to + v * pitch;
     if (layout.channel_stride == 1) {
       for (int64_t i = 0; i < count; ++i)
         for (int64_t l = 0; l < channels; ++l)
-          rows[i * lanes + l] = load_one<Type>(from[offset + i * layout.column_stride + l]);
+          rows[i * pitch + l] = load_one<Type>(from[offset + i * layout.column_stride + l]);
     } else if (layout.column_stride == 1) {
       if (more) fetch_planes(from + offset + block, layout.channel_stride, channels);
       if constexpr (same_type) {
-        transpose(from + offset, layout.channel_stride, channels, count, rows, lanes);
+        transpose(from + offset, layout.channel_stride, channels, count, rows, pitch);
       } else {
         for (int64_t first = 0; first < channels; first += group) {
           const int64_t size = first + group < channels ? group : channels - first;
@@ -162,22 +163,22 @@ void load(const void *source, const Layout &layout, int64_t num_vertices, int64_
           Computed converted[group * block];
           for (int64_t l = 0; l < size; ++l)
             for (int64_t i = 0; i < count; ++i) converted[l * block + i] = load_one<Type>(channel[l * layout.channel_stride + i]);
-          transpose(converted, block, size, count, rows + first, lanes);
+          transpose(converted, block, size, count, rows + first, pitch);
         }
       }
     } else {
       for (int64_t l = 0; l < channels; ++l) {
         const auto *const channel = from + offset + l * layout.channel_stride;
-        for (int64_t i = 0; i < count; ++i) rows[i * lanes + l] = load_one<Type>(channel[i * layout.column_stride]);
+        for (int64_t i = 0; i < count; ++i) rows[i * pitch + l] = load_one<Type>(channel[i * layout.column_stride]);
       }
     }
     for (int64_t i = 0; i < count; ++i)
-      for (int64_t l = channels; l < lanes; ++l) rows[i * lanes + l] = 0;
+      for (int64_t l = channels; l < lanes; ++l) rows[i * pitch + l] = 0;
   });
 }
 
 template <class Type>
-void store(const void *tile, int64_t lanes, int64_t num_vertices, int64_t channels, const Layout &layout,
+void store(const void *tile, int64_t pitch, int64_t num_vertices, int64_t channels, const Layout &layout,
            void *target) {
   using Stored = typename Type::Stored;
   using Computed = typename Type::Computed;
@@ -185,21 +186,21 @@ void store(const void *tile, int64_t lanes, int64_t num_vertices, int64_t channe
   const auto *const from = static_cast<const Computed *>(tile);
   auto *const to = static_cast<Stored *>(target);
   for_each_block(layout, num_vertices, [&](int64_t v, int64_t count, int64_t offset, bool more) {
-    const Computed *const rows = from + v * lanes;
+    const Computed *const rows = from + v * pitch;
     if (layout.channel_stride == 1) {
       for (int64_t i = 0; i < count; ++i)
         for (int64_t l = 0; l < channels; ++l)
-          to[offset + i * layout.column_stride + l] = store_one<Type>(rows[i * lanes + l]);
+          to[offset + i * layout.column_stride + l] = store_one<Type>(rows[i * pitch + l]);
     } else if (layout.column_stride == 1) {
       if (more) fetch_planes(to + offset + block, layout.channel_stride, channels);
       if constexpr (same_type) {
-        transpose(rows, lanes, count, channels, to + offset, layout.channel_stride);
+        transpose(rows, pitch, count, channels, to + offset, layout.channel_stride);
       } else {
         for (int64_t first = 0; first < channels; first += group) {
           const int64_t size = first + group < channels ? group : channels - first;
           Stored *const channel = to + offset + first * layout.channel_stride;
           Computed turned[group * block];
-          transpose(rows + first, lanes, count, size, turned, block);
+          transpose(rows + first, pitch, count, size, turned, block);
           for (int64_t l = 0; l < size; ++l)
             for (int64_t i = 0; i < count; ++i) channel[l * layout.channel_stride + i] = store_one<Type>(turned[l * block + i]);
         }
@@ -207,29 +208,29 @@ void store(const void *tile, int64_t lanes, int64_t num_vertices, int64_t channe
     } else {
       for (int64_t l = 0; l < channels; ++l) {
         auto *const channel = to + offset + l * layout.channel_stride;
-        for (int64_t i = 0; i < count; ++i) channel[i * layout.column_stride] = store_one<Type>(rows[i * lanes + l]);
+        for (int64_t i = 0; i < count; ++i) channel[i * layout.column_stride] = store_one<Type>(rows[i * pitch + l]);
       }
     }
   });
 }
 
 void load_any(int32_t dtype, const void *source, const Layout &layout, int64_t num_vertices, int64_t channels,
-              int64_t lanes, void *tile) {
+              int64_t lanes, int64_t pitch, void *tile) {
   switch (dtype) {
-    case TREESCAN_FLOAT32: return load<Float32>(source, layout, num_vertices, channels, lanes, tile);
-    case TREESCAN_FLOAT64: return load<Float64>(source, layout, num_vertices, channels, lanes, tile);
-    case TREESCAN_FLOAT16: return load<Float16>(source, layout, num_vertices, channels, lanes, tile);
-    default: return load<BFloat16>(source, layout, num_vertices, channels, lanes, tile);
+    case TREESCAN_FLOAT32: return load<Float32>(source, layout, num_vertices, channels, lanes, pitch, tile);
+    case TREESCAN_FLOAT64: return load<Float64>(source, layout, num_vertices, channels, lanes, pitch, tile);
+    case TREESCAN_FLOAT16: return load<Float16>(source, layout, num_vertices, channels, lanes, pitch, tile);
+    default: return load<BFloat16>(source, layout, num_vertices, channels, lanes, pitch, tile);
   }
 }
 
-void store_any(int32_t dtype, const void *tile, int64_t lanes, int64_t num_vertices, int64_t channels,
+void store_any(int32_t dtype, const void *tile, int64_t pitch, int64_t num_vertices, int64_t channels,
                const Layout &layout, void *target) {
   switch (dtype) {
-    case TREESCAN_FLOAT32: return store<Float32>(tile, lanes, num_vertices, channels, layout, target);
-    case TREESCAN_FLOAT64: return store<Float64>(tile, lanes, num_vertices, channels, layout, target);
-    case TREESCAN_FLOAT16: return store<Float16>(tile, lanes, num_vertices, channels, layout, target);
-    default: return store<BFloat16>(tile, lanes, num_vertices, channels, layout, target);
+    case TREESCAN_FLOAT32: return store<Float32>(tile, pitch, num_vertices, channels, layout, target);
+    case TREESCAN_FLOAT64: return store<Float64>(tile, pitch, num_vertices, channels, layout, target);
+    case TREESCAN_FLOAT16: return store<Float16>(tile, pitch, num_vertices, channels, layout, target);
+    default: return store<BFloat16>(tile, pitch, num_vertices, channels, layout, target);
   }
 }
 

@@ -82,7 +82,7 @@ class Features {
     if (in_place) return {static_cast<const T *>(source), layout_.column_stride};
     Layout layout = layout_;
     layout.columns = std::min(layout.columns, count);
-    copy_.load(tensor_.dtype, source, layout, count, tensor_.sizes[1], tensor_.sizes[1], place);
+    copy_.load(tensor_.dtype, source, layout, count, tensor_.sizes[1], tensor_.sizes[1], tensor_.sizes[1], place);
     return {place, tensor_.sizes[1]};
   }
 

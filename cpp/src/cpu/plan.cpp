@@ -11,16 +11,24 @@ namespace treescan {
 
 namespace {
 
-// Appends a vertex below the one at position `parent`; a root's is its own.
-void append(PlannedForest &plan, int64_t i, int32_t vertex, int32_t parent) {
+// Appends a vertex, with its parent and the parent's position; a root's are its own.
+void append(PlannedForest &plan, int64_t i, int32_t vertex, int32_t parent, int64_t parent_position) {
   Step *const steps = plan.steps;
-  steps[i] = {~vertex, ~parent};
-  if (i == parent) return;
-  int32_t &above = steps[parent].parent;
-  above ^= above >> 31;  // it has a child
-  Step &before = steps[i - 1];
-  if (i > plan.num_roots && parent_of(before) == parent) before.vertex = ~before.vertex;
-  plan.ring = std::max(plan.ring, i - parent + 1);
+  steps[i] = {static_cast<uint32_t>(vertex), static_cast<uint32_t>(parent)};
+  if (parent == vertex) return;
+  steps[parent_position].parent |= step_mark;
+  if (i > plan.num_roots && parent_of(steps[i - 1]) == parent) steps[i - 1].vertex |= step_mark;
+}
+
+// Its rows are taken by vertices with children, one after the other, until the last child has had its turn, and the next
+// vertex may write to the one behind them.
+int64_t ring_of(const PlannedForest &plan) {
+  int64_t waiting = 0, most = 0;
+  for (int64_t i = 0; i < plan.num_planted; ++i) {
+    most = std::max(most, waiting);
+    waiting += has_children(plan.steps[i]) - (i >= plan.num_roots && !has_next_sibling(plan.steps[i]));
+  }
+  return most + 1;
 }
 
 // Sorts out a forest whose given order isn't the canonical one, so that the result depends on `parent` alone. It needs
@@ -35,11 +43,10 @@ void order_canonically(const int32_t *parent, int64_t stride, int64_t item, int6
   forest.carve(carver, vertices);
   forest_from_parents(parent, stride, item, forest);
   root_tree(forest, TREESCAN_BY_VERTEX);
-  plan.ring = 1;
   for (int64_t i = 0; i < plan.num_planted; ++i) {
     const int32_t v = forest.order[i];
     position[v] = static_cast<int32_t>(i);
-    append(plan, i, v, position[forest.parent[v]]);
+    append(plan, i, v, forest.parent[v], position[forest.parent[v]]);
   }
 }
 
@@ -50,42 +57,38 @@ struct Item {
   int64_t vertices;
 };
 
-// Plans a canonical order in which every vertex is in a tree, which nearly all are, without a branch that has to be
-// guessed. Returns whether it was one: if not, the plan is void, and somebody has to look more closely.
-bool plan_quickly(const Item &item, int32_t *position, PlannedForest &plan) {
-  const auto vertices = static_cast<int32_t>(item.vertices);
+// Plans a canonical order in which every vertex is in a tree, as nearly all are: parents come in the order of their
+// children. Returns whether it was one: if not, the plan is void, and somebody has to look more closely.
+bool plan_quickly(const Item &item, PlannedForest &plan) {
+  const int64_t vertices = item.vertices;
   Step *const steps = plan.steps;
-  constexpr int32_t ahead = 32;
-  int64_t num_roots = 0, distance = 0, last = INT64_MIN;
-  int32_t last_position = -1;
-  bool canonical = true;
-  for (int32_t i = 0; i < vertices; ++i) {
+  constexpr int64_t ahead = 32;
+  int64_t num_roots = 0, parent_position = -1;
+  int32_t last = -1, last_parent = -1;
+  for (int64_t i = 0; i < vertices; ++i) {
     const int32_t v = item.order[i * item.order_stride];
-    const auto later = static_cast<uint32_t>(item.order[std::min<int64_t>(int64_t{i} + ahead, vertices - 1) * item.order_stride]);
-    if (static_cast<uint32_t>(v) >= static_cast<uint32_t>(vertices) || later >= static_cast<uint32_t>(vertices)) return false;
+    const int32_t later = item.order[std::min(i + ahead, vertices - 1) * item.order_stride];
+    if (v < 0 || v >= vertices || later < 0 || later >= vertices) return false;
     prefetch(item.parent + later * item.parent_stride);
-    prefetch(position + later);
     const int32_t p = item.parent[v * item.parent_stride];
-    if (static_cast<uint32_t>(p) >= static_cast<uint32_t>(vertices)) return false;
-    const bool is_root = p == v;
-    const int32_t p_position = is_root ? i : position[p];
-    const int64_t key = static_cast<int64_t>(is_root ? -1 : p_position) * (int64_t{1} << 32) + v;
-    canonical = canonical & (position[v] < 0) & (p_position >= 0) & (key > last);
-    last = key;
-    position[v] = i;
-    // The parent has a child. (A root's own entry is written below.)
-    int32_t &above = steps[p_position & ~(p_position >> 31)].parent;
-    above ^= above >> 31;
-    steps[i] = {~v, ~p_position};
-    steps[i > 0 ? i - 1 : 0].vertex ^= -static_cast<int32_t>(p_position == last_position);  // it has a sibling behind it
-    last_position = p_position;
-    num_roots += is_root;
-    distance = std::max<int64_t>(distance, i - p_position);
+    steps[i] = {static_cast<uint32_t>(v), static_cast<uint32_t>(p)};
+    if (p == v) {
+      if (i > num_roots++ || v <= last) return false;
+    } else if (p == last_parent) {
+      if (v <= last) return false;
+      steps[i - 1].vertex |= step_mark;
+    } else {
+      do {
+        if (++parent_position >= i) return false;
+      } while (vertex_of(steps[parent_position]) != p);
+      steps[parent_position].parent |= step_mark;
+      last_parent = p;
+    }
+    last = v;
   }
   plan.num_roots = num_roots;
   plan.num_planted = vertices;
-  plan.ring = distance + 1;
-  return canonical;
+  return true;
 }
 
 // Checks one item's forest and writes it by positions. `position` is scratch for V numbers.
@@ -95,13 +98,11 @@ void make_plan(const treescan_tensor &parent_view, const treescan_tensor &order_
   const int32_t *const parent = static_cast<const int32_t *>(parent_view.data) + item * parent_view.strides[0];
   const int32_t *const order = static_cast<const int32_t *>(order_view.data) + item * order_view.strides[0];
   const int64_t parent_stride = parent_view.strides[1], order_stride = order_view.strides[1];
-  std::fill(position, position + vertices, -1);
-  if (plan_quickly({parent, order, parent_stride, order_stride, vertices}, position, plan)) return;
+  if (plan_quickly({parent, order, parent_stride, order_stride, vertices}, plan)) return;
   std::fill(position, position + vertices, -1);
   bool canonical = true;
   int32_t last = -1, last_key = -1;
   plan.num_roots = plan.num_planted = 0;
-  plan.ring = 1;
   for (int64_t i = 0; i < vertices; ++i) {
     const int32_t v = order[i * order_stride];
     if (v < 0 || v >= vertices)
@@ -113,7 +114,7 @@ void make_plan(const treescan_tensor &parent_view, const treescan_tensor &order_
       fail(ValueFault::parent_out_of_range, vertices, p, v, item);
     const bool is_root = p == v;
     if (p < 0) {
-      plan.steps[i] = {~v, ~static_cast<int32_t>(i)};
+      plan.steps[i] = {static_cast<uint32_t>(v), static_cast<uint32_t>(v)};
     } else if (plan.num_planted < i) {
       fail(ValueFault::order_lacks_parents_last, v, p, i, item);
     } else if (is_root && plan.num_roots < i) {
@@ -121,7 +122,7 @@ void make_plan(const treescan_tensor &parent_view, const treescan_tensor &order_
     } else if (!is_root && position[p] < 0) {
       fail(ValueFault::order_child_before_parent, v, i, p, item);
     } else {
-      append(plan, i, v, is_root ? static_cast<int32_t>(i) : position[p]);
+      append(plan, i, v, p, position[p]);
       ++plan.num_planted;
       plan.num_roots += is_root;
       const int32_t key = is_root ? -1 : position[p];
@@ -144,13 +145,16 @@ Plans::Plans(Carver &carver, const treescan_tensor &parent, const treescan_tenso
       steps_(carver.take<Step>(times(trees_, vertices_))),
       positions_(carver.take<int32_t>(times(workers_, vertices_))) {}
 
-int64_t Plans::make(const treescan_tensor &parent, const treescan_tensor &order) {
+void Plans::make(const treescan_tensor &parent, const treescan_tensor &order) {
   for_each_task(workers_, trees_, [&](int64_t worker, int64_t tree) {
     forests_[tree].steps = steps_ + tree * vertices_;
     make_plan(parent, order, tree, positions_ + worker * vertices_, forests_[tree]);
   });
+}
+
+int64_t Plans::ring() const {
   int64_t ring = 1;
-  for (int64_t tree = 0; tree < trees_; ++tree) ring = std::max(ring, forests_[tree].ring);
+  for (int64_t tree = 0; tree < trees_; ++tree) ring = std::max(ring, ring_of(forests_[tree]));
   return ring;
 }
 

@@ -49,17 +49,18 @@ int64_t power_of_two_from(int64_t count, int64_t least) {
 constexpr int64_t few_vertices = 512;
 
 // How a call cuts its channels into tiles: most are of equal width, what doesn't fill a unit is one of its own. Decided from
-// shapes alone, since the workspace has to be measured first; a tree that needs long rings narrows the tiles later.
+// shapes alone, since the workspace has to be measured first; a tree that needs a long ring narrows the tiles later.
 class Tiling {
  public:
   static constexpr int64_t narrowest = 16;
   const int64_t vertices, element;
 
-  // `operands` share x's shape; of the buffers that their copies need, `copies` are left after sharing.
-  Tiling(const treescan_tensor &x, std::initializer_list<const Operand *> operands, int64_t rings, int64_t copies)
+  // `operands` share x's shape; of the buffers that their copies need, `copies` are left after sharing. `sums` wait for the
+  // way down, and then `rings` are needed: those of the kernels for x's type.
+  Tiling(const treescan_tensor &x, std::initializer_list<const Operand *> operands, int64_t sums, int64_t rings, int64_t copies)
       : vertices(x.ndim == 4 ? x.sizes[2] * x.sizes[3] : x.sizes[2]), element(dtype_size(computed_dtype(x.dtype))),
         all_rows_(std::all_of(operands.begin(), operands.end(), [](const Operand *o) { return o->has_rows(); })),
-        is_half_(dtype_size(x.dtype) == 2), channel_bytes_(x.sizes[1] * element), rings_(rings), copies_(copies) {
+        is_half_(dtype_size(x.dtype) == 2), channel_bytes_(x.sizes[1] * element), sums_(sums), rings_(rings), copies_(copies) {
     const int64_t least = std::min(widest_unit, power_of_two_from(channel_bytes_, narrowest));
     widest_ = std::max(least, std::min(most_width(), channel_bytes_ / widest_unit * widest_unit));
     // Every thread should have a tile.
@@ -71,7 +72,7 @@ class Tiling {
   // The widest tiles for trees that need rings of so many rows.
   int64_t width_for(int64_t ring) const {
     int64_t width = widest_;
-    while (width > narrowest && ring * width > ring_bytes()) narrow(width);
+    while (rings_ > 0 && width > narrowest && ring * width > ring_bytes()) narrow(width);
     return width;
   }
 
@@ -98,23 +99,26 @@ class Tiling {
   bool has_rests() const { return all_rows_ && is_half_; }
 
   // Of what one worker needs.
-  int64_t ring_bytes() const { return std::max(vertices * narrowest, std::min(vertices * widest_, most_ring)); }
+  int64_t ring_bytes() const {
+    const int64_t most_rows = vertices / 2 + 1;  // each but one waits for a child
+    return std::max(most_rows * narrowest, std::min(most_rows * widest_, most_ring));
+  }
   int64_t num_rings() const { return rings_; }
+  int64_t num_copies() const { return copies_; }
   // For copies and, as the case may be, the rests of half types.
   int64_t buffer_bytes() const {
     const int64_t copied = !all_rows_ ? widest_ : whole_bytes(widest_) < channel_bytes_ ? std::min(widest_, widest_unit) : 0;
-    const int64_t rests = has_rests() ? rings_ * widest_ / 2 : 0;
+    const int64_t rests = has_rests() ? sums_ * widest_ / 2 : 0;
     return vertices * std::max(copies_ * copied, rests);
   }
 
  private:
   // Rows this wide are long enough to be fetched at full speed, and a ring of them still stays near. Where nothing is fetched
   // from afar, and all the more for copies, which are read again and again, rows should stay nearer.
-  int64_t most_width() const { return !all_rows_ ? 256 : vertices <= few_vertices ? 512 : 1280; }
+  int64_t most_width() const { return !all_rows_ ? 256 : vertices <= few_vertices ? 512 : widest_row; }
   static constexpr int64_t most_ring = 256 * 1024;  // half of a small second cache
   // Of one worker's scratch memory, for each vertex and in all: as much as 24 channels take, whatever the image's size.
   static constexpr int64_t most_per_vertex = 96, most_bytes = int64_t{24} << 20;
-
 
   static void narrow(int64_t &width) {
     width = width <= widest_unit ? width / 2 : std::max(widest_unit, width / 2 / widest_unit * widest_unit);
@@ -127,7 +131,7 @@ class Tiling {
   }
 
   bool all_rows_, is_half_;
-  int64_t channel_bytes_, rings_, copies_, widest_;
+  int64_t channel_bytes_, sums_, rings_, copies_, widest_;
 };
 
 // The tile that a worker is at, and its memory.
@@ -143,7 +147,12 @@ struct Task {
   char *ring(int64_t i) const { return rings + i * tiling.ring_bytes(); }
   Tile window(const Operand &operand) const { return operand.window(item, channel); }
   // Where copy i goes, and what of half types doesn't fit in their own place.
-  Tile copy(int64_t i) const { return {buffers + i * tiling.vertices * plan.row_bytes, plan.row_bytes}; }
+  // Narrow rows of a vertex lie side by side, so that they share a line.
+  bool are_narrow() const { return plan.row_bytes < widest_unit; }
+  Tile copy(int64_t i) const {
+    return {buffers + i * plan.row_bytes * (are_narrow() ? 1 : tiling.vertices), pitch() * tiling.element};
+  }
+  int64_t pitch() const { return lanes() * (are_narrow() ? tiling.num_copies() : 1); }
   Tile rest(int64_t i) const {
     const int64_t row_bytes = plan.row_bytes / 2;
     return {buffers + i * tiling.vertices * row_bytes, row_bytes};
@@ -156,12 +165,12 @@ struct Task {
   Tile load(const Operand &operand, int64_t i) const {
     if (is_copied(operand))
       copy_kernels().load(operand.tensor->dtype, operand.at(item, channel), operand.layout, tiling.vertices, channels,
-                          lanes(), copy(i).data);
+                          lanes(), pitch(), copy(i).data);
     return tile(operand, i);
   }
   void store(const Operand &operand, int64_t i) const {
     if (is_copied(operand))
-      copy_kernels().store(operand.tensor->dtype, copy(i).data, lanes(), tiling.vertices, channels, operand.layout,
+      copy_kernels().store(operand.tensor->dtype, copy(i).data, pitch(), tiling.vertices, channels, operand.layout,
                            operand.at(item, channel));
   }
 };
@@ -183,7 +192,8 @@ void for_each_tile(const treescan_tensor &parent, const treescan_tensor &order, 
   };
   with_scratch(workspace, layout, [&](Carver &carver) {
     Pieces pieces = layout(carver);
-    const int64_t ring = pieces.plans.make(parent, order);
+    pieces.plans.make(parent, order);
+    const int64_t ring = tiling.num_rings() > 0 ? pieces.plans.ring() : 1;
     const int64_t width = tiling.width_for(ring), tiles = tiling.num_tiles(width);
     for_each_task(num_workers(batch * tiles), batch * tiles, [&](int64_t worker, int64_t task) {
       const int64_t item = task / tiles;
@@ -211,7 +221,8 @@ void scan(int32_t direction, const treescan_tensor &parent, const treescan_tenso
           const treescan_tensor &weights, const treescan_tensor &y, treescan_workspace *workspace, void *) {
   if (is_empty(x)) return do_nothing(workspace);
   const Operand from(x), by(weights), to(y);
-  const Tiling tiling(x, {&from, &by, &to}, 1, 2);
+  const int64_t rings = direction != TREESCAN_UP && dtype_size(x.dtype) == 2;
+  const Tiling tiling(x, {&from, &by, &to}, 1, rings, 2);
   for_each_tile(parent, order, x, tiling, workspace, [&](const Task &task) {
     if (tiling.has_rests() && task.in_place()) {
       scan_kernels(x.dtype).forward[direction - 1][task.width()](
@@ -231,7 +242,8 @@ void scan_backward(int32_t direction, const treescan_tensor &parent, const trees
                    const treescan_tensor &grad_x, const treescan_tensor &grad_weights, treescan_workspace *workspace, void *) {
   if (is_empty(x)) return do_nothing(workspace);
   const Operand from(x), by(weights), gradient(grad_y), to_x(grad_x), to_weights(grad_weights);
-  const Tiling tiling(x, {&from, &by, &gradient, &to_x, &to_weights}, 2, 3);
+  const int64_t rings = (direction != TREESCAN_UP) + (direction != TREESCAN_DOWN && dtype_size(x.dtype) == 2);
+  const Tiling tiling(x, {&from, &by, &gradient, &to_x, &to_weights}, 2, rings, 3);
   for_each_tile(parent, order, x, tiling, workspace, [&](const Task &task) {
     if (tiling.has_rests() && task.in_place()) {
       scan_kernels(x.dtype).backward[direction - 1][task.width()](

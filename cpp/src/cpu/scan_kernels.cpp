@@ -67,131 +67,123 @@ struct Kernels {
   // (Not a function object: compilers take one that only fetches for one that does nothing.)
   template <int Fetched>
   TREESCAN_FORMULA void fetch(const Plan &plan, const Tile *const (&tiles)[Fetched], int64_t v) {
-    const int64_t bytes = plan.row_bytes / Bytes * stored_bytes;
+    const int64_t bytes = Count > 0 ? Count * stored_bytes : plan.row_bytes / Bytes * stored_bytes;
     for (int f = 0; f < Fetched; ++f) {
-      if (!tiles[f]->data) continue;
+      if (!tiles[f]) continue;
       const char *const start = row(*tiles[f], v);
       for (int64_t line = 0; line < bytes; line += 64) prefetch(start + line);
     }
   }
+  TREESCAN_FORMULA const Tile *if_half(const Tile &rest) { return stored_bytes < Bytes ? &rest : nullptr; }
 
-  // Where the sweeps stand: a vertex, and the ring's slots of itself and of its parent.
-  struct Place {
-    int64_t vertex, own, above;
-    int64_t has_children, has_next_sibling;  // all ones or zeros
-  };
-  TREESCAN_FORMULA Place place(const Plan &plan, int64_t i, int64_t own) {
-    const Step step = plan.steps[i];
-    const int64_t last = step.vertex >> 31, childless = step.parent >> 31;
-    const int64_t above = own - (i - (step.parent ^ childless)) * plan.row_bytes;
-    return {step.vertex ^ last, own, above < 0 ? above + plan.ring * plan.row_bytes : above, ~childless, ~last};
-  }
-  TREESCAN_FORMULA int64_t slot(const Plan &plan, int64_t i) { return i % plan.ring * plan.row_bytes; }
-  TREESCAN_FORMULA int64_t slot_before(const Plan &plan, int64_t own) {
-    return (own == 0 ? plan.ring * plan.row_bytes : own) - plan.row_bytes;
-  }
-  TREESCAN_FORMULA int64_t slot_behind(const Plan &plan, int64_t own) {
-    const int64_t next = own + plan.row_bytes;
-    return next == plan.ring * plan.row_bytes ? 0 : next;
-  }
-
-  // Visits vertices from the last position to the first: `fetch(v)` some steps ahead, then for each vector of the row
-  // visit(v, k, states), which gets one state for each of the Sums: `value(s, v, k)` plus what the children sent. Each
-  // state then goes to the parent's slot of ring s, times the weight.
-  template <int Sums, int Fetched, class Value, class Visit>
-  TREESCAN_FORMULA void sweep_up(const Plan &plan, const Tile &weights, char *const (&rings)[Sums],
-                                 const Tile *const (&fetched)[Fetched], Value value, Visit visit) {
-    const int64_t fetched_ahead = ahead(plan);
-    int64_t own = slot(plan, plan.num_planted + plan.ring - 1);
-    for (int64_t i = plan.num_planted - 1; i >= plan.num_roots; --i, own = slot_before(plan, own)) {
-      if (plan.far) fetch(plan, fetched, vertex_of(plan.steps[i > fetched_ahead ? i - fetched_ahead : 0]));
-      const Place at = place(plan, i, own);
-      const char *const w_row = row(weights, at.vertex);
-      for_each_vector(plan, [&](int k) {
-        const Vector w = load(w_row, k);
-        Vector states[Sums];
+  // The children whose sums go to one vertex: Children of them, the last at the position before `behind`, added from the last to
+  // the first to what has begun, or to 0. The sums of each vector k of the row go to finish(k, sums).
+  template <int Sums, int Children, bool Begun, class Sum, class Finish>
+  TREESCAN_FORMULA void add_children(const Plan &plan, const Tile &weights, int64_t behind,
+                                     const char (&begun)[Sums][widest_row], Sum sum, Finish finish) {
+    int64_t child[Children + 1];
+    for (int c = 0; c < Children; ++c) child[c] = vertex_of(plan.steps[behind - 1 - c]);
+    for_each_vector(plan, [&](int k) {
+      Vector sums[Sums];
 #pragma GCC unroll 2
-        for (int s = 0; s < Sums; ++s) {
-          const Vector children = Row::only_if(at.has_children, read(rings[s] + at.own, k));
-          states[s] = up(value(s, at.vertex, k), children);
-          const Vector siblings = Row::only_if(at.has_next_sibling, read(rings[s] + at.above, k));
-          write(rings[s] + at.above, k, siblings + to_parent(w, states[s]));
-        }
-        visit(at.vertex, k, states);
-      });
-    }
-    for (int64_t i = plan.num_roots - 1; i >= 0; --i, own = slot_before(plan, own)) {
-      const Place root = place(plan, i, own);
-      for_each_vector(plan, [&](int k) {
-        Vector states[Sums];
-        for (int s = 0; s < Sums; ++s)
-          states[s] = up(value(s, root.vertex, k), Row::only_if(root.has_children, read(rings[s] + root.own, k)));
-        visit(root.vertex, k, states);
-      });
+      for (int s = 0; s < Sums; ++s) sums[s] = Begun ? read(begun[s], k) : Vector{};
+#pragma GCC unroll 2
+      for (int c = 0; c < Children; ++c) {
+        const Vector w = load(row(weights, child[c]), k);
+#pragma GCC unroll 2
+        for (int s = 0; s < Sums; ++s) sums[s] = sums[s] + to_parent(w, sum(s, child[c], k));
+      }
+      finish(k, sums);
+    });
+  }
+
+  // Visits vertices from the last position to the first: visit(v, k, sums) gets, for each vector of the row and each of the
+  // Sums, `value(s, v, k)` plus what the children add to it. It leaves them where `sum(s, v, k)` finds them when it is the
+  // parent's turn. Children lie side by side, those of one vertex before those of the next.
+  template <int Sums, int Fetched, class Value, class Sum, class Visit>
+  TREESCAN_FORMULA void sweep_up(const Plan &plan, const Tile &weights, const Tile *const (&fetched)[Fetched], Value value,
+                                 Sum sum, Visit visit) {
+    const Step *const steps = plan.steps;
+    const int64_t fetched_ahead = ahead(plan);
+    alignas(64) char begun[Sums][widest_row];
+    int64_t behind = plan.num_planted;  // the last child that has been added
+    for (int64_t i = plan.num_planted - 1; i >= 0; --i) {
+      if (plan.far) fetch(plan, fetched, vertex_of(steps[i > fetched_ahead ? i - fetched_ahead : 0]));
+      const int64_t v = vertex_of(steps[i]);
+      const auto begin = [&](int k, const Vector *sums) {
+        for (int s = 0; s < Sums; ++s) write(begun[s], k, sums[s]);
+      };
+      const auto finish = [&](int k, Vector *sums) {
+#pragma GCC unroll 2
+        for (int s = 0; s < Sums; ++s) sums[s] = up(value(s, v, k), sums[s]);
+        visit(v, k, sums);
+      };
+      if (!has_children(steps[i])) {
+        add_children<Sums, 0, false>(plan, weights, behind, begun, sum, finish);
+      } else if (!has_next_sibling(steps[behind - 2])) {
+        add_children<Sums, 1, false>(plan, weights, behind, begun, sum, finish);
+        behind -= 1;
+      } else if (!has_next_sibling(steps[behind - 3])) {
+        add_children<Sums, 2, false>(plan, weights, behind, begun, sum, finish);
+        behind -= 2;
+      } else {
+        add_children<Sums, 1, false>(plan, weights, behind--, begun, sum, begin);
+        while (has_next_sibling(steps[behind - 2]))
+          add_children<Sums, 1, true>(plan, weights, behind--, begun, sum, begin);
+        add_children<Sums, 1, true>(plan, weights, behind--, begun, sum, finish);
+      }
     }
   }
+
+  // What a vertex hands to its children: in a ring with a row for each vertex whose children haven't all had their turn, or
+  // where it is stored anyway, unless a half type loses digits there.
+  struct Handed {
+    char *ring;
+    const Tile *stored;  // NULL if it isn't
+    TREESCAN_MEMBER bool in_ring() const { return !stored || stored_bytes < Bytes; }
+  };
 
   // Visits vertices from the first position to the last: `start(root, k, states)` sets what a root hands to its children,
-  // visit(v, k, w, states) turns the parent's states into the vertex's own.
+  // visit(v, k, w, states) turns the parent's states into the vertex's own. Both store those that are to be found `stored`.
   template <int States, int Fetched, class Start, class Visit>
-  TREESCAN_FORMULA void sweep_down(const Plan &plan, const Tile &weights, char *const (&rings)[States],
+  TREESCAN_FORMULA void sweep_down(const Plan &plan, const Tile &weights, const Handed (&handed)[States],
                                    const Tile *const (&fetched)[Fetched], Start start, Visit visit) {
-    int64_t own = 0;
-    for (int64_t i = 0; i < plan.num_roots; ++i, own = slot_behind(plan, own)) {
+    const int64_t ring_bytes = plan.ring * plan.row_bytes, fetched_ahead = ahead(plan);
+    int64_t own = 0, above = 0;  // rows of the ring
+    const auto next_if = [&](bool is_done, int64_t slot) {
+      const int64_t next = slot + (is_done ? plan.row_bytes : 0);
+      return next == ring_bytes ? 0 : next;
+    };
+    const auto hand_on = [&](int k, const Vector *states) {
+#pragma GCC unroll 2
+      for (int s = 0; s < States; ++s)
+        if (handed[s].in_ring()) write(handed[s].ring + own, k, states[s]);
+    };
+    for (int64_t i = 0; i < plan.num_roots; ++i) {
       const int64_t root = vertex_of(plan.steps[i]);
       for_each_vector(plan, [&](int k) {
         Vector states[States];
         start(root, k, states);
-        for (int s = 0; s < States; ++s) write(rings[s] + own, k, states[s]);
+        hand_on(k, states);
       });
+      own = next_if(has_children(plan.steps[i]), own);
     }
-    const int64_t fetched_ahead = ahead(plan);
-    for (int64_t i = plan.num_roots; i < plan.num_planted; ++i, own = slot_behind(plan, own)) {
+    for (int64_t i = plan.num_roots; i < plan.num_planted; ++i) {
       if (plan.far)
         fetch(plan, fetched, vertex_of(plan.steps[i + fetched_ahead < plan.num_planted ? i + fetched_ahead : 0]));
-      const Place at = place(plan, i, own);
-      const char *const w_row = row(weights, at.vertex);
+      const Step step = plan.steps[i];
+      const int64_t v = vertex_of(step), parent = parent_of(step);
+      const char *const w_row = row(weights, v);
       for_each_vector(plan, [&](int k) {
         Vector states[States];
-        for (int s = 0; s < States; ++s) states[s] = read(rings[s] + at.above, k);
-        visit(at.vertex, k, load(w_row, k), states);
-        for (int s = 0; s < States; ++s) write(rings[s] + at.own, k, states[s]);
+#pragma GCC unroll 2
+        for (int s = 0; s < States; ++s)
+          states[s] = handed[s].in_ring() ? read(handed[s].ring + above, k) : load(row(*handed[s].stored, parent), k);
+        visit(v, k, load(w_row, k), states);
+        hand_on(k, states);
       });
-    }
-  }
-
-  // The same with one state that is stored: `start(root, k)` and visit(v, k, w, parent's state) return it. Where storing it
-  // loses nothing, children read it from there, and no ring is needed.
-  template <int Fetched, class Start, class Visit>
-  TREESCAN_FORMULA void sweep_down_storing(const Plan &plan, const Tile &weights, const Tile &stored, char *const ring,
-                                           const Tile *const (&fetched)[Fetched], Start start, Visit visit) {
-    if constexpr (stored_bytes == Bytes) {
-      for (int64_t i = 0; i < plan.num_roots; ++i) {
-        const int64_t root = vertex_of(plan.steps[i]);
-        for_each_vector(plan, [&](int k) { store(row(stored, root), k, start(root, k)); });
-      }
-      const int64_t fetched_ahead = ahead(plan);
-      for (int64_t i = plan.num_roots; i < plan.num_planted; ++i) {
-        if (plan.far)
-          fetch(plan, fetched, vertex_of(plan.steps[i + fetched_ahead < plan.num_planted ? i + fetched_ahead : 0]));
-        const int64_t v = vertex_of(plan.steps[i]);
-        const char *const w_row = row(weights, v);
-        const char *const parent_row = row(stored, vertex_of(plan.steps[parent_of(plan.steps[i])]));
-        for_each_vector(plan, [&](int k) {
-          store(row(stored, v), k, visit(v, k, load(w_row, k), load(parent_row, k)));
-        });
-      }
-    } else {
-      sweep_down<1>(
-          plan, weights, {ring}, fetched,
-          [&](int64_t root, int k, Vector *state) {
-            *state = start(root, k);
-            store(row(stored, root), k, *state);
-          },
-          [&](int64_t v, int k, Vector w, Vector *state) {
-            *state = visit(v, k, w, *state);
-            store(row(stored, v), k, *state);
-          });
+      own = next_if(has_children(step), own);
+      above = next_if(!has_next_sibling(step), above);
     }
   }
 
@@ -204,62 +196,85 @@ struct Kernels {
   }
 
   static void forward_up(const Plan plan, const ForwardTiles t) {
+    // A half type's sums are whole until they have been added.
+    const auto shorten = [&](int64_t v, int k, Vector u) {
+      if constexpr (stored_bytes < Bytes) store(row(t.y, v), k, u);
+      return u;
+    };
     sweep_up<1>(
-        plan, t.weights, {t.ring}, {&t.x, &t.weights, &t.y},
-        [&](int, int64_t v, int k) { return load(row(t.x, v), k); },
-        [&](int64_t v, int k, const Vector *u) { store(row(t.y, v), k, *u); });
+        plan, t.weights, {&t.x, &t.weights, &t.y, if_half(t.rest)}, [&](int, int64_t v, int k) { return load(row(t.x, v), k); },
+        [&](int, int64_t v, int k) { return shorten(v, k, take(t.y, t.rest, v, k)); },
+        [&](int64_t v, int k, const Vector *u) { keep(t.y, t.rest, v, k, *u); });
+    for (int64_t i = 0; i < plan.num_roots; ++i) {
+      const int64_t root = vertex_of(plan.steps[i]);
+      for_each_vector(plan, [&](int k) { shorten(root, k, take(t.y, t.rest, root, k)); });
+    }
     clear(plan, {&t.y});
   }
 
   static void forward_down(const Plan plan, const ForwardTiles t) {
-    sweep_down_storing(
-        plan, t.weights, t.y, t.ring, {&t.x, &t.weights, &t.y},
-        [&](int64_t root, int k) { return load(row(t.x, root), k); },
-        [&](int64_t v, int k, Vector w, Vector parent_d) { return down(load(row(t.x, v), k), w, parent_d); });
+    sweep_down<1>(
+        plan, t.weights, {{t.ring, &t.y}}, {&t.x, &t.weights, &t.y},
+        [&](int64_t root, int k, Vector *d) {
+          *d = load(row(t.x, root), k);
+          store(row(t.y, root), k, *d);
+        },
+        [&](int64_t v, int k, Vector w, Vector *d) {
+          *d = down(load(row(t.x, v), k), w, *d);
+          store(row(t.y, v), k, *d);
+        });
     clear(plan, {&t.y});
   }
 
   static void forward_both(const Plan plan, const ForwardTiles t) {
     sweep_up<1>(
-        plan, t.weights, {t.ring}, {&t.x, &t.weights, &t.y, &t.rest},
-        [&](int, int64_t v, int k) { return load(row(t.x, v), k); },
+        plan, t.weights, {&t.x, &t.weights, &t.y, if_half(t.rest)}, [&](int, int64_t v, int k) { return load(row(t.x, v), k); },
+        [&](int, int64_t v, int k) { return take(t.y, t.rest, v, k); },
         [&](int64_t v, int k, const Vector *u) { keep(t.y, t.rest, v, k, *u); });
-    sweep_down_storing(
-        plan, t.weights, t.y, t.ring, {&t.weights, &t.y, &t.rest},
-        [&](int64_t root, int k) { return take(t.y, t.rest, root, k); },
-        [&](int64_t v, int k, Vector w, Vector parent_y) {
+    sweep_down<1>(
+        plan, t.weights, {{t.ring, &t.y}}, {&t.weights, &t.y, if_half(t.rest)},
+        [&](int64_t root, int k, Vector *y) {
+          *y = take(t.y, t.rest, root, k);
+          store(row(t.y, root), k, *y);
+        },
+        [&](int64_t v, int k, Vector w, Vector *y) {
           const Vector u = take(t.y, t.rest, v, k);
-          return both(u, w, beyond(w, u, parent_y));
+          *y = both(u, w, beyond(w, u, *y));
+          store(row(t.y, v), k, *y);
         });
     clear(plan, {&t.y});
   }
 
   static void backward_up(const Plan plan, const BackwardTiles t) {
     sweep_up<1>(
-        plan, t.weights, {t.ring}, {&t.x, &t.weights, &t.grad_weights, &t.rest},
+        plan, t.weights, {&t.x, &t.weights, &t.grad_weights, if_half(t.rest)},
         [&](int, int64_t v, int k) { return load(row(t.x, v), k); },
+        [&](int, int64_t v, int k) { return take(t.grad_weights, t.rest, v, k); },
         [&](int64_t v, int k, const Vector *u) { keep(t.grad_weights, t.rest, v, k, *u); });
-    sweep_down_storing(
-        plan, t.weights, t.grad_x, t.ring, {&t.grad_y, &t.weights, &t.grad_x, &t.grad_weights, &t.rest},
-        [&](int64_t root, int k) {
+    sweep_down<1>(
+        plan, t.weights, {{t.ring, &t.grad_x}}, {&t.grad_y, &t.weights, &t.grad_x, &t.grad_weights, if_half(t.rest)},
+        [&](int64_t root, int k, Vector *d) {
+          *d = load(row(t.grad_y, root), k);
+          store(row(t.grad_x, root), k, *d);
           store(row(t.grad_weights, root), k, Vector{});
-          return load(row(t.grad_y, root), k);
         },
-        [&](int64_t v, int k, Vector w, Vector parent_d) {
+        [&](int64_t v, int k, Vector w, Vector *d) {
           const Vector u = take(t.grad_weights, t.rest, v, k);
-          store(row(t.grad_weights, v), k, weight_gradient(u, parent_d));
-          return down(load(row(t.grad_y, v), k), w, parent_d);
+          store(row(t.grad_weights, v), k, weight_gradient(u, *d));
+          *d = down(load(row(t.grad_y, v), k), w, *d);
+          store(row(t.grad_x, v), k, *d);
         });
     clear(plan, {&t.grad_x, &t.grad_weights});
   }
 
   static void backward_down(const Plan plan, const BackwardTiles t) {
     sweep_up<1>(
-        plan, t.weights, {t.ring}, {&t.grad_y, &t.weights, &t.grad_x, &t.grad_rest},
+        plan, t.weights, {&t.grad_y, &t.weights, &t.grad_x, if_half(t.grad_rest)},
         [&](int, int64_t v, int k) { return load(row(t.grad_y, v), k); },
+        [&](int, int64_t v, int k) { return take(t.grad_x, t.grad_rest, v, k); },
         [&](int64_t v, int k, const Vector *u) { keep(t.grad_x, t.grad_rest, v, k, *u); });
     sweep_down<1>(
-        plan, t.weights, {t.ring}, {&t.x, &t.weights, &t.grad_x, &t.grad_weights, &t.grad_rest},
+        plan, t.weights, {{t.ring, nullptr}}, {&t.x, &t.weights, &t.grad_x, &t.grad_weights, if_half(t.grad_rest)},
         [&](int64_t root, int k, Vector *d) {
           *d = load(row(t.x, root), k);
           store(row(t.grad_x, root), k, take(t.grad_x, t.grad_rest, root, k));
@@ -279,15 +294,18 @@ struct Kernels {
   // being kept from the forward pass: it costs no memory traffic.
   static void backward_both(const Plan plan, const BackwardTiles t) {
     sweep_up<2>(
-        plan, t.weights, {t.ring, t.grad_ring},
-        {&t.x, &t.grad_y, &t.weights, &t.grad_weights, &t.grad_x, &t.rest, &t.grad_rest},
+        plan, t.weights, {&t.x, &t.grad_y, &t.weights, &t.grad_weights, &t.grad_x, if_half(t.rest), if_half(t.grad_rest)},
         [&](int s, int64_t v, int k) { return load(row(s == 0 ? t.x : t.grad_y, v), k); },
+        [&](int s, int64_t v, int k) {
+          return s == 0 ? take(t.grad_weights, t.rest, v, k) : take(t.grad_x, t.grad_rest, v, k);
+        },
         [&](int64_t v, int k, const Vector *sums) {
           keep(t.grad_weights, t.rest, v, k, sums[0]);
           keep(t.grad_x, t.grad_rest, v, k, sums[1]);
         });
     sweep_down<2>(
-        plan, t.weights, {t.ring, t.grad_ring}, {&t.weights, &t.grad_weights, &t.grad_x, &t.rest, &t.grad_rest},
+        plan, t.weights, {{t.ring, nullptr}, {t.grad_ring, &t.grad_x}},
+        {&t.weights, &t.grad_weights, &t.grad_x, if_half(t.rest), if_half(t.grad_rest)},
         [&](int64_t root, int k, Vector *passes) {
           passes[0] = take(t.grad_weights, t.rest, root, k);
           passes[1] = take(t.grad_x, t.grad_rest, root, k);

@@ -13,9 +13,6 @@ struct Tile {
   int64_t stride;
 };
 
-// Positions between a vertex and its parent are all that a pass has to remember, so what it hands on along the edges
-// lives in a ring of rows, at the position modulo their number.
-//
 // The sums of the way up wait for the way down in the place of the result. A half type has room there for the upper 16
 // bits of a float; `rest` takes the lower ones, as uint16, and is NULL for the other types.
 struct ForwardTiles {
@@ -36,6 +33,7 @@ struct BackwardTiles {
 // Rows of few bytes have kernels of their own, rows of any multiple of 64 bytes share the last.
 constexpr int num_widths = 4;
 constexpr int64_t widest_unit = 64;
+constexpr int64_t widest_row = 1280;
 constexpr int width_index(int64_t row_bytes) {
   return row_bytes == 16 ? 0 : row_bytes == 32 ? 1 : row_bytes == widest_unit ? 2 : 3;
 }

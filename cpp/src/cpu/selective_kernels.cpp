@@ -38,14 +38,15 @@ struct Kernels {
 
   // A position of the forest, and the ring's slots of its vertex and of its parent.
   struct Place {
-    int64_t i, vertex, own, above, parent;
-    bool is_root, has_children;
+    int64_t i, vertex, own, above;
+    bool is_root, has_children, has_next_sibling;
   };
-  // (Here the ring's size is a power of two.)
-  TREESCAN_FORMULA Place place(const Plan &plan, int64_t block, int64_t i) {
+  // The slots are counted by the sweeps. (Here the ring's size is a power of two.)
+  TREESCAN_FORMULA Place place(const Plan &plan, int64_t block, int64_t i, int64_t slot, int64_t parent_slot) {
     const Step step = plan.steps[i];
-    const int64_t childless = step.parent >> 31, parent = step.parent ^ childless, mask = plan.ring - 1;
-    return {i, vertex_of(step), (i & mask) * block, (parent & mask) * block, parent, i < plan.num_roots, !childless};
+    const int64_t mask = plan.ring - 1;
+    return {i, vertex_of(step), (slot & mask) * block, (parent_slot & mask) * block,
+            i < plan.num_roots, has_children(step), has_next_sibling(step)};
   }
 
   // What a vertex's states share, in vector k of its rows.
@@ -78,11 +79,11 @@ struct Kernels {
   template <int Sums, bool backward, class Value, class Visit, class Done>
   TREESCAN_FORMULA void sweep_up(const Plan &plan, const SelectiveTile &t, int64_t first, int64_t states, Value value,
                                  Visit visit, Done done) {
-    int64_t last_parent = -1;
+    int64_t slot = 0, parent_slot = -1;  // the last vertex with children is the parent of the last vertex
     for (int64_t i = plan.num_planted - 1; i >= 0; --i) {
-      const Place at = place(plan, t.block, i);
-      const bool same_parent = at.parent == last_parent;
-      last_parent = at.is_root ? -1 : at.parent;
+      slot -= has_children(plan.steps[i]);
+      const Place at = place(plan, t.block, i, slot, parent_slot);
+      if (i > 0) parent_slot -= !has_next_sibling(plan.steps[i - 1]);
       for (int k = 0; k < count; ++k) {
         Cell c = cell<backward>(t, at.vertex, k);
         for (int64_t j = 0; j < states; ++j) {
@@ -94,7 +95,7 @@ struct Kernels {
           if (!at.is_root) {
             const Vector a = decay(t, c, first + j);
             for (int s = 0; s < Sums; ++s) {
-              const Vector siblings = same_parent ? load(t.rings[s], at.above + j, k) : Vector{};
+              const Vector siblings = at.has_next_sibling ? load(t.rings[s], at.above + j, k) : Vector{};
               store(t.rings[s], at.above + j, k, siblings + to_parent(a, sums[s]));
             }
           }
@@ -133,8 +134,11 @@ struct Kernels {
           plan, t, first, states, [&](int, const Cell &c, int64_t n) { return drive(t, c, n); },
           [&](const Place &at, const Cell &c, int64_t j, const Vector *u) { store(t.sums[0], at.i * t.block + j, c.k, *u); },
           [](const Cell &) {});
+    int64_t slot = 0, parent_slot = 0;
     for (int64_t i = 0; i < plan.num_planted; ++i) {
-      const Place at = place(plan, t.block, i);
+      const Place at = place(plan, t.block, i, slot, parent_slot);
+      slot += at.has_children;
+      parent_slot += !at.is_root && !at.has_next_sibling;
       for (int k = 0; k < count; ++k) {
         const Cell c = cell<false>(t, at.vertex, k);
         Vector y = first == 0 ? Vector{} : load(t.y, c.v, k);
@@ -182,8 +186,11 @@ struct Kernels {
         },
         [](const Cell &) {});
     alignas(64) char of_B[selective_most_block * row_bytes], of_C[selective_most_block * row_bytes];
+    int64_t slot = 0, parent_slot = 0;
     for (int64_t i = 0; i < plan.num_planted; ++i) {
-      const Place at = place(plan, t.block, i);
+      const Place at = place(plan, t.block, i, slot, parent_slot);
+      slot += at.has_children;
+      parent_slot += !at.is_root && !at.has_next_sibling;
       for (int k = 0; k < count; ++k) {
         const Cell c = cell<true>(t, at.vertex, k);
         const bool begin = first == 0;

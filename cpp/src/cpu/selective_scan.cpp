@@ -52,7 +52,7 @@ struct Shape : SelectiveTiling {
         passes(direction == TREESCAN_BOTH ? (backward ? 2 : 1) : backward),
         block(std::min(states, selective_most_block)) {
     while (block > 1 && passes * block * vertices * row_bytes > most_sums) block = (block + 1) / 2;
-    const int64_t most_rows = power_of_two_from(vertices) * row_bytes;
+    const int64_t most_rows = power_of_two_from(vertices / 2 + 1) * row_bytes;
     ring_bytes = std::max(most_rows, std::min(most_rows * block, most_ring));
   }
 
@@ -158,7 +158,7 @@ Layout factor_layout(const treescan_tensor &factor) { return {factor.strides[2],
 
 void load_factor(const treescan_tensor &factor, int64_t item, int64_t group, char *tile) {
   copy_kernels().load(factor.dtype, element(factor, item, group), factor_layout(factor), factor.sizes[3], factor.sizes[2],
-                      factor.sizes[2], tile);
+                      factor.sizes[2], factor.sizes[2], tile);
 }
 
 // The tile of a strand that a worker is at.
@@ -170,7 +170,7 @@ struct Task {
   SelectiveTile rows;
 
   void load(const treescan_tensor &tensor, char *to) const {
-    copy_kernels().load(tensor.dtype, element(tensor, item, channel), layout_of(tensor), shape.vertices, channels, shape.lanes, to);
+    copy_kernels().load(tensor.dtype, element(tensor, item, channel), layout_of(tensor), shape.vertices, channels, shape.lanes, shape.lanes, to);
   }
   void store(const treescan_tensor &tensor, const char *from) const {
     copy_kernels().store(tensor.dtype, from, shape.lanes, shape.vertices, channels, layout_of(tensor), element(tensor, item, channel));
@@ -198,7 +198,8 @@ void for_each_tile(const treescan_tensor &parent, const treescan_tensor &order, 
   };
   with_scratch(workspace, layout, [&](Carver &carver) {
     Pieces pieces = layout(carver);
-    const int64_t ring = power_of_two_from(pieces.plans.make(parent, order));
+    pieces.plans.make(parent, order);
+    const int64_t ring = power_of_two_from(pieces.plans.ring());
     for_each_task(workers, tasks, [&](int64_t worker, int64_t number) {
       Carver own(pieces.scratches + worker * pieces.scratch_bytes);
       const Scratch scratch(own, shape);
