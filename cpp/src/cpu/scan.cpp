@@ -95,8 +95,8 @@ class Tiling {
 
   // Whether tiles that use all their lanes are read and written where the caller has them: half types only if all are.
   bool in_place() const { return all_rows_ || !is_half_; }
-  // Whether the sums of tiles in place don't fit in there.
-  bool has_rests() const { return all_rows_ && is_half_; }
+  // Whether the sums of tiles in place need a tile of their own.
+  bool has_sums() const { return all_rows_ && is_half_; }
 
   // Of what one worker needs.
   int64_t ring_bytes() const {
@@ -105,17 +105,20 @@ class Tiling {
   }
   int64_t num_rings() const { return rings_; }
   int64_t num_copies() const { return copies_; }
-  // For copies and, as the case may be, the rests of half types.
+  // For copies or the sums of half types.
   int64_t buffer_bytes() const {
     const int64_t copied = !all_rows_ ? widest_ : whole_bytes(widest_) < channel_bytes_ ? std::min(widest_, widest_unit) : 0;
-    const int64_t rests = has_rests() ? sums_ * widest_ / 2 : 0;
-    return vertices * std::max(copies_ * copied, rests);
+    return vertices * std::max(copies_ * copied, has_sums() ? sums_ * widest_ : 0);
   }
 
  private:
-  // Rows this wide are long enough to be fetched at full speed, and a ring of them still stays near. Where nothing is fetched
-  // from afar, and all the more for copies, which are read again and again, rows should stay nearer.
-  int64_t most_width() const { return !all_rows_ ? 256 : vertices <= few_vertices ? 512 : widest_row; }
+  // The caller's rows are best read as a whole. Copies are read again and again, so they stay in a second cache, if that is
+  // to be had with rows that fill a line.
+  int64_t most_width() const {
+    if (all_rows_) return widest_row;
+    constexpr int64_t near = 192 * 1024, widest_copied = 512;
+    return std::clamp(near / (copies_ * vertices) / widest_unit * widest_unit, widest_unit, widest_copied);
+  }
   static constexpr int64_t most_ring = 256 * 1024;  // half of a small second cache
   // Of one worker's scratch memory, for each vertex and in all: as much as 24 channels take, whatever the image's size.
   static constexpr int64_t most_per_vertex = 96, most_bytes = int64_t{24} << 20;
@@ -146,17 +149,13 @@ struct Task {
   bool in_place() const { return tiling.in_place() && channels == lanes(); }
   char *ring(int64_t i) const { return rings + i * tiling.ring_bytes(); }
   Tile window(const Operand &operand) const { return operand.window(item, channel); }
-  // Where copy i goes, and what of half types doesn't fit in their own place.
   // Narrow rows of a vertex lie side by side, so that they share a line.
   bool are_narrow() const { return plan.row_bytes < widest_unit; }
   Tile copy(int64_t i) const {
     return {buffers + i * plan.row_bytes * (are_narrow() ? 1 : tiling.vertices), pitch() * tiling.element};
   }
   int64_t pitch() const { return lanes() * (are_narrow() ? tiling.num_copies() : 1); }
-  Tile rest(int64_t i) const {
-    const int64_t row_bytes = plan.row_bytes / 2;
-    return {buffers + i * tiling.vertices * row_bytes, row_bytes};
-  }
+  Tile sums(int64_t i) const { return {buffers + i * tiling.vertices * plan.row_bytes, plan.row_bytes}; }
 
   bool is_copied(const Operand &operand) const { return !in_place() || !operand.has_rows(); }
   // An operand's window or the place of its copy.
@@ -224,9 +223,9 @@ void scan(int32_t direction, const treescan_tensor &parent, const treescan_tenso
   const int64_t rings = direction != TREESCAN_UP && dtype_size(x.dtype) == 2;
   const Tiling tiling(x, {&from, &by, &to}, 1, rings, 2);
   for_each_tile(parent, order, x, tiling, workspace, [&](const Task &task) {
-    if (tiling.has_rests() && task.in_place()) {
+    if (tiling.has_sums() && task.in_place()) {
       scan_kernels(x.dtype).forward[direction - 1][task.width()](
-          task.plan, {task.window(from), task.window(by), task.window(to), task.rest(0), task.ring(0)});
+          task.plan, {task.window(from), task.window(by), task.window(to), task.sums(0), task.ring(0)});
       return;
     }
     // y's copy takes the place of x's.
@@ -245,10 +244,10 @@ void scan_backward(int32_t direction, const treescan_tensor &parent, const trees
   const int64_t rings = (direction != TREESCAN_UP) + (direction != TREESCAN_DOWN && dtype_size(x.dtype) == 2);
   const Tiling tiling(x, {&from, &by, &gradient, &to_x, &to_weights}, 2, rings, 3);
   for_each_tile(parent, order, x, tiling, workspace, [&](const Task &task) {
-    if (tiling.has_rests() && task.in_place()) {
+    if (tiling.has_sums() && task.in_place()) {
       scan_kernels(x.dtype).backward[direction - 1][task.width()](
           task.plan, {task.window(from), task.window(by), task.window(gradient), task.window(to_x),
-                      task.window(to_weights), task.rest(0), task.rest(1), task.ring(0), task.ring(1)});
+                      task.window(to_weights), task.sums(0), task.sums(1), task.ring(0), task.ring(1)});
       return;
     }
     // The gradient of x takes the place of that of y, the one of the weights the place of x.

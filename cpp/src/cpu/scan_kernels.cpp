@@ -46,35 +46,22 @@ struct Kernels {
   TREESCAN_FORMULA Vector load(const char *row, int k) { return Row::load(row + k * stored_bytes); }
   TREESCAN_FORMULA void store(char *row, int k, const Vector &value) { Row::store(row + k * stored_bytes, value); }
 
-  // Vector k of a sum that waits for the way down.
-  TREESCAN_FORMULA Vector take(const Tile &place, const Tile &rest, int64_t v, int k) {
-    return Row::take(row(place, v) + k * stored_bytes, rest_of(rest, v, k));
-  }
-  TREESCAN_FORMULA void keep(const Tile &place, const Tile &rest, int64_t v, int k, const Vector &sum) {
-    Row::keep(row(place, v) + k * stored_bytes, rest_of(rest, v, k), sum);
-  }
-  // Half types alone have rests.
-  TREESCAN_FORMULA char *rest_of(const Tile &rest, int64_t v, int k) {
-    if constexpr (stored_bytes == Bytes) {
-      return nullptr;
-    } else {
-      return row(rest, v) + k * stored_bytes;
-    }
-  }
-
   TREESCAN_FORMULA char *row(const Tile &tile, int64_t v) { return tile.data + v * tile.stride; }
+
+  // Where the sum of the vertex at position i waits: as computed, which is also how it's stored if it isn't a half type.
+  TREESCAN_FORMULA char *waiting(const Tile &result, const Tile &sums, int64_t v, int64_t i) {
+    return stored_bytes == Bytes ? row(result, v) : row(sums, i);
+  }
 
   // (Not a function object: compilers take one that only fetches for one that does nothing.)
   template <int Fetched>
   TREESCAN_FORMULA void fetch(const Plan &plan, const Tile *const (&tiles)[Fetched], int64_t v) {
     const int64_t bytes = Count > 0 ? Count * stored_bytes : plan.row_bytes / Bytes * stored_bytes;
     for (int f = 0; f < Fetched; ++f) {
-      if (!tiles[f]) continue;
       const char *const start = row(*tiles[f], v);
       for (int64_t line = 0; line < bytes; line += 64) prefetch(start + line);
     }
   }
-  TREESCAN_FORMULA const Tile *if_half(const Tile &rest) { return stored_bytes < Bytes ? &rest : nullptr; }
 
   // The children whose sums go to one vertex: Children of them, the last at the position before `behind`, added from the last to
   // the first to what has begun, or to 0. The sums of each vector k of the row go to finish(k, sums).
@@ -91,14 +78,14 @@ struct Kernels {
       for (int c = 0; c < Children; ++c) {
         const Vector w = load(row(weights, child[c]), k);
 #pragma GCC unroll 2
-        for (int s = 0; s < Sums; ++s) sums[s] = sums[s] + to_parent(w, sum(s, child[c], k));
+        for (int s = 0; s < Sums; ++s) sums[s] = sums[s] + to_parent(w, sum(s, child[c], behind - 1 - c, k));
       }
       finish(k, sums);
     });
   }
 
-  // Visits vertices from the last position to the first: visit(v, k, sums) gets, for each vector of the row and each of the
-  // Sums, `value(s, v, k)` plus what the children add to it. It leaves them where `sum(s, v, k)` finds them when it is the
+  // Visits vertices from the last position to the first: visit(v, i, k, sums) gets, for each vector of the row and each of the
+  // Sums, `value(s, v, k)` plus what the children add to it. It leaves them where `sum(s, v, i, k)` finds them when it is the
   // parent's turn. Children lie side by side, those of one vertex before those of the next.
   template <int Sums, int Fetched, class Value, class Sum, class Visit>
   TREESCAN_FORMULA void sweep_up(const Plan &plan, const Tile &weights, const Tile *const (&fetched)[Fetched], Value value,
@@ -116,7 +103,7 @@ struct Kernels {
       const auto finish = [&](int k, Vector *sums) {
 #pragma GCC unroll 2
         for (int s = 0; s < Sums; ++s) sums[s] = up(value(s, v, k), sums[s]);
-        visit(v, k, sums);
+        visit(v, i, k, sums);
       };
       if (!has_children(steps[i])) {
         add_children<Sums, 0, false>(plan, weights, behind, begun, sum, finish);
@@ -143,8 +130,9 @@ struct Kernels {
     TREESCAN_MEMBER bool in_ring() const { return !stored || stored_bytes < Bytes; }
   };
 
-  // Visits vertices from the first position to the last: `start(root, k, states)` sets what a root hands to its children,
-  // visit(v, k, w, states) turns the parent's states into the vertex's own. Both store those that are to be found `stored`.
+  // Visits vertices from the first position to the last: `start(root, i, k, states)` sets what a root hands to its children,
+  // visit(v, i, k, w, states) turns the parent's states into the vertex's own. Both store those that are to be found
+  // `stored`.
   template <int States, int Fetched, class Start, class Visit>
   TREESCAN_FORMULA void sweep_down(const Plan &plan, const Tile &weights, const Handed (&handed)[States],
                                    const Tile *const (&fetched)[Fetched], Start start, Visit visit) {
@@ -163,7 +151,7 @@ struct Kernels {
       const int64_t root = vertex_of(plan.steps[i]);
       for_each_vector(plan, [&](int k) {
         Vector states[States];
-        start(root, k, states);
+        start(root, i, k, states);
         hand_on(k, states);
       });
       own = next_if(has_children(plan.steps[i]), own);
@@ -179,7 +167,7 @@ struct Kernels {
 #pragma GCC unroll 2
         for (int s = 0; s < States; ++s)
           states[s] = handed[s].in_ring() ? read(handed[s].ring + above, k) : load(row(*handed[s].stored, parent), k);
-        visit(v, k, load(w_row, k), states);
+        visit(v, i, k, load(w_row, k), states);
         hand_on(k, states);
       });
       own = next_if(has_children(step), own);
@@ -196,30 +184,24 @@ struct Kernels {
   }
 
   static void forward_up(const Plan plan, const ForwardTiles t) {
-    // A half type's sums are whole until they have been added.
-    const auto shorten = [&](int64_t v, int k, Vector u) {
-      if constexpr (stored_bytes < Bytes) store(row(t.y, v), k, u);
-      return u;
-    };
     sweep_up<1>(
-        plan, t.weights, {&t.x, &t.weights, &t.y, if_half(t.rest)}, [&](int, int64_t v, int k) { return load(row(t.x, v), k); },
-        [&](int, int64_t v, int k) { return shorten(v, k, take(t.y, t.rest, v, k)); },
-        [&](int64_t v, int k, const Vector *u) { keep(t.y, t.rest, v, k, *u); });
-    for (int64_t i = 0; i < plan.num_roots; ++i) {
-      const int64_t root = vertex_of(plan.steps[i]);
-      for_each_vector(plan, [&](int k) { shorten(root, k, take(t.y, t.rest, root, k)); });
-    }
+        plan, t.weights, {&t.x, &t.weights, &t.y}, [&](int, int64_t v, int k) { return load(row(t.x, v), k); },
+        [&](int, int64_t v, int64_t i, int k) { return read(waiting(t.y, t.sums, v, i), k); },
+        [&](int64_t v, int64_t i, int k, const Vector *u) {
+          write(waiting(t.y, t.sums, v, i), k, *u);
+          if constexpr (stored_bytes < Bytes) store(row(t.y, v), k, *u);
+        });
     clear(plan, {&t.y});
   }
 
   static void forward_down(const Plan plan, const ForwardTiles t) {
     sweep_down<1>(
         plan, t.weights, {{t.ring, &t.y}}, {&t.x, &t.weights, &t.y},
-        [&](int64_t root, int k, Vector *d) {
+        [&](int64_t root, int64_t, int k, Vector *d) {
           *d = load(row(t.x, root), k);
           store(row(t.y, root), k, *d);
         },
-        [&](int64_t v, int k, Vector w, Vector *d) {
+        [&](int64_t v, int64_t, int k, Vector w, Vector *d) {
           *d = down(load(row(t.x, v), k), w, *d);
           store(row(t.y, v), k, *d);
         });
@@ -228,17 +210,17 @@ struct Kernels {
 
   static void forward_both(const Plan plan, const ForwardTiles t) {
     sweep_up<1>(
-        plan, t.weights, {&t.x, &t.weights, &t.y, if_half(t.rest)}, [&](int, int64_t v, int k) { return load(row(t.x, v), k); },
-        [&](int, int64_t v, int k) { return take(t.y, t.rest, v, k); },
-        [&](int64_t v, int k, const Vector *u) { keep(t.y, t.rest, v, k, *u); });
+        plan, t.weights, {&t.x, &t.weights, &t.y}, [&](int, int64_t v, int k) { return load(row(t.x, v), k); },
+        [&](int, int64_t v, int64_t i, int k) { return read(waiting(t.y, t.sums, v, i), k); },
+        [&](int64_t v, int64_t i, int k, const Vector *u) { write(waiting(t.y, t.sums, v, i), k, *u); });
     sweep_down<1>(
-        plan, t.weights, {{t.ring, &t.y}}, {&t.weights, &t.y, if_half(t.rest)},
-        [&](int64_t root, int k, Vector *y) {
-          *y = take(t.y, t.rest, root, k);
+        plan, t.weights, {{t.ring, &t.y}}, {&t.weights, &t.y},
+        [&](int64_t root, int64_t i, int k, Vector *y) {
+          *y = read(waiting(t.y, t.sums, root, i), k);
           store(row(t.y, root), k, *y);
         },
-        [&](int64_t v, int k, Vector w, Vector *y) {
-          const Vector u = take(t.y, t.rest, v, k);
+        [&](int64_t v, int64_t i, int k, Vector w, Vector *y) {
+          const Vector u = read(waiting(t.y, t.sums, v, i), k);
           *y = both(u, w, beyond(w, u, *y));
           store(row(t.y, v), k, *y);
         });
@@ -247,19 +229,19 @@ struct Kernels {
 
   static void backward_up(const Plan plan, const BackwardTiles t) {
     sweep_up<1>(
-        plan, t.weights, {&t.x, &t.weights, &t.grad_weights, if_half(t.rest)},
+        plan, t.weights, {&t.x, &t.weights, &t.grad_weights},
         [&](int, int64_t v, int k) { return load(row(t.x, v), k); },
-        [&](int, int64_t v, int k) { return take(t.grad_weights, t.rest, v, k); },
-        [&](int64_t v, int k, const Vector *u) { keep(t.grad_weights, t.rest, v, k, *u); });
+        [&](int, int64_t v, int64_t i, int k) { return read(waiting(t.grad_weights, t.sums, v, i), k); },
+        [&](int64_t v, int64_t i, int k, const Vector *u) { write(waiting(t.grad_weights, t.sums, v, i), k, *u); });
     sweep_down<1>(
-        plan, t.weights, {{t.ring, &t.grad_x}}, {&t.grad_y, &t.weights, &t.grad_x, &t.grad_weights, if_half(t.rest)},
-        [&](int64_t root, int k, Vector *d) {
+        plan, t.weights, {{t.ring, &t.grad_x}}, {&t.grad_y, &t.weights, &t.grad_x, &t.grad_weights},
+        [&](int64_t root, int64_t, int k, Vector *d) {
           *d = load(row(t.grad_y, root), k);
           store(row(t.grad_x, root), k, *d);
           store(row(t.grad_weights, root), k, Vector{});
         },
-        [&](int64_t v, int k, Vector w, Vector *d) {
-          const Vector u = take(t.grad_weights, t.rest, v, k);
+        [&](int64_t v, int64_t i, int k, Vector w, Vector *d) {
+          const Vector u = read(waiting(t.grad_weights, t.sums, v, i), k);
           store(row(t.grad_weights, v), k, weight_gradient(u, *d));
           *d = down(load(row(t.grad_y, v), k), w, *d);
           store(row(t.grad_x, v), k, *d);
@@ -269,21 +251,21 @@ struct Kernels {
 
   static void backward_down(const Plan plan, const BackwardTiles t) {
     sweep_up<1>(
-        plan, t.weights, {&t.grad_y, &t.weights, &t.grad_x, if_half(t.grad_rest)},
+        plan, t.weights, {&t.grad_y, &t.weights, &t.grad_x},
         [&](int, int64_t v, int k) { return load(row(t.grad_y, v), k); },
-        [&](int, int64_t v, int k) { return take(t.grad_x, t.grad_rest, v, k); },
-        [&](int64_t v, int k, const Vector *u) { keep(t.grad_x, t.grad_rest, v, k, *u); });
+        [&](int, int64_t v, int64_t i, int k) { return read(waiting(t.grad_x, t.grad_sums, v, i), k); },
+        [&](int64_t v, int64_t i, int k, const Vector *u) { write(waiting(t.grad_x, t.grad_sums, v, i), k, *u); });
     sweep_down<1>(
-        plan, t.weights, {{t.ring, nullptr}}, {&t.x, &t.weights, &t.grad_x, &t.grad_weights, if_half(t.grad_rest)},
-        [&](int64_t root, int k, Vector *d) {
+        plan, t.weights, {{t.ring, nullptr}}, {&t.x, &t.weights, &t.grad_x, &t.grad_weights},
+        [&](int64_t root, int64_t i, int k, Vector *d) {
           *d = load(row(t.x, root), k);
-          store(row(t.grad_x, root), k, take(t.grad_x, t.grad_rest, root, k));
+          store(row(t.grad_x, root), k, read(waiting(t.grad_x, t.grad_sums, root, i), k));
           store(row(t.grad_weights, root), k, Vector{});
         },
-        [&](int64_t v, int k, Vector w, Vector *d) {
+        [&](int64_t v, int64_t i, int k, Vector w, Vector *d) {
           const Vector parent_d = *d;
           *d = down(load(row(t.x, v), k), w, parent_d);
-          const Vector u = take(t.grad_x, t.grad_rest, v, k);
+          const Vector u = read(waiting(t.grad_x, t.grad_sums, v, i), k);
           store(row(t.grad_x, v), k, u);
           store(row(t.grad_weights, v), k, weight_gradient(parent_d, u));
         });
@@ -294,27 +276,27 @@ struct Kernels {
   // being kept from the forward pass: it costs no memory traffic.
   static void backward_both(const Plan plan, const BackwardTiles t) {
     sweep_up<2>(
-        plan, t.weights, {&t.x, &t.grad_y, &t.weights, &t.grad_weights, &t.grad_x, if_half(t.rest), if_half(t.grad_rest)},
+        plan, t.weights, {&t.x, &t.grad_y, &t.weights, &t.grad_weights, &t.grad_x},
         [&](int s, int64_t v, int k) { return load(row(s == 0 ? t.x : t.grad_y, v), k); },
-        [&](int s, int64_t v, int k) {
-          return s == 0 ? take(t.grad_weights, t.rest, v, k) : take(t.grad_x, t.grad_rest, v, k);
+        [&](int s, int64_t v, int64_t i, int k) {
+          return s == 0 ? read(waiting(t.grad_weights, t.sums, v, i), k) : read(waiting(t.grad_x, t.grad_sums, v, i), k);
         },
-        [&](int64_t v, int k, const Vector *sums) {
-          keep(t.grad_weights, t.rest, v, k, sums[0]);
-          keep(t.grad_x, t.grad_rest, v, k, sums[1]);
+        [&](int64_t v, int64_t i, int k, const Vector *sums) {
+          write(waiting(t.grad_weights, t.sums, v, i), k, sums[0]);
+          write(waiting(t.grad_x, t.grad_sums, v, i), k, sums[1]);
         });
     sweep_down<2>(
         plan, t.weights, {{t.ring, nullptr}, {t.grad_ring, &t.grad_x}},
-        {&t.weights, &t.grad_weights, &t.grad_x, if_half(t.rest), if_half(t.grad_rest)},
-        [&](int64_t root, int k, Vector *passes) {
-          passes[0] = take(t.grad_weights, t.rest, root, k);
-          passes[1] = take(t.grad_x, t.grad_rest, root, k);
+        {&t.weights, &t.grad_weights, &t.grad_x},
+        [&](int64_t root, int64_t i, int k, Vector *passes) {
+          passes[0] = read(waiting(t.grad_weights, t.sums, root, i), k);
+          passes[1] = read(waiting(t.grad_x, t.grad_sums, root, i), k);
           store(row(t.grad_x, root), k, passes[1]);
           store(row(t.grad_weights, root), k, Vector{});
         },
-        [&](int64_t v, int k, Vector w, Vector *passes) {
-          const Vector u = take(t.grad_weights, t.rest, v, k);
-          const Vector grad_u = take(t.grad_x, t.grad_rest, v, k);
+        [&](int64_t v, int64_t i, int k, Vector w, Vector *passes) {
+          const Vector u = read(waiting(t.grad_weights, t.sums, v, i), k);
+          const Vector grad_u = read(waiting(t.grad_x, t.grad_sums, v, i), k);
           const Vector beyond_y = beyond(w, u, passes[0]);
           const Vector grad_beyond = beyond(w, grad_u, passes[1]);
           passes[0] = both(u, w, beyond_y);

@@ -13,12 +13,12 @@ struct Tile {
   int64_t stride;
 };
 
-// The sums of the way up wait for the way down in the place of the result. A half type has room there for the upper 16
-// bits of a float; `rest` takes the lower ones, as uint16, and is NULL for the other types.
+// The sums of the way up wait for the way down in the place of the result; those of a half type, which are float, in a tile
+// of their own, by positions.
 struct ForwardTiles {
   Tile x, weights;
   Tile y;  // may be x's own memory
-  Tile rest;
+  Tile sums;
   char *ring;
 };
 
@@ -26,14 +26,14 @@ struct BackwardTiles {
   Tile x, weights, grad_y;
   Tile grad_x;        // may be grad_y's own memory; the sums of grad_y wait here
   Tile grad_weights;  // may be x's own memory; the sums of x wait here
-  Tile rest, grad_rest;
+  Tile sums, grad_sums;
   char *ring, *grad_ring;
 };
 
 // Rows of few bytes have kernels of their own, rows of any multiple of 64 bytes share the last.
 constexpr int num_widths = 4;
 constexpr int64_t widest_unit = 64;
-constexpr int64_t widest_row = 1280;
+constexpr int64_t widest_row = 5120;
 constexpr int width_index(int64_t row_bytes) {
   return row_bytes == 16 ? 0 : row_bytes == 32 ? 1 : row_bytes == widest_unit ? 2 : 3;
 }
