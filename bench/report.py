@@ -93,9 +93,11 @@ def contiguous(results: dict) -> str:
 
 def serial(results: dict) -> str:
     """The share of the time with one thread that would have to be serial for two to gain no more: Amdahl's law, for two
-    processors and for what the matrix product got of them."""
+    processors and for as much of them as the matrix product got, if that was more than one."""
     def share(faster, processors) -> str:
-        return f"{max(100 * (1 / faster - 1 / processors) / (1 - 1 / processors), 0):.0f} %" if processors > 1.2 else ""
+        if processors < 1.2:
+            return ""
+        return f"{100 * min(max((1 / faster - 1 / processors) / (1 - 1 / processors), 0), 1):.0f} %"
 
     def rows():
         given = _quotient(results, f"{PRODUCT} | torch, 1 thread", f"{PRODUCT} | torch, 2 threads")

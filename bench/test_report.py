@@ -56,6 +56,9 @@ def test_serial_shares():
     assert product.endswith("| 1.60 | 25 % | 0 % |")
     assert tree.endswith("| 1.33 | 50 % | 33 % |")  # half, then 0.75 = 1/3 + 2/3 / 1.6
     assert scan.endswith("| 2.00 | 0 % | 0 % |")
+    taken["threads: scan"]["treescan, 2 threads"] = 1.5
+    taken[report.PRODUCT]["torch, 2 threads"] = 3.2  # one processor was all that there was
+    assert report.serial({"cases": taken, "native": []}).endswith("| 0.67 | 100 % |  |")
 
 
 def test_what_contiguous_memory_costs():

@@ -25,7 +25,7 @@
 #  define NOT_INLINED __attribute__((noinline))
 #endif
 // The plain loop gets the vectors that the library's kernels have where valgrind runs them.
-#if defined(__x86_64__) && defined(__linux__) && defined(__GNUC__)
+#if defined(__x86_64__) && defined(__GLIBC__)
 #  define WITH_AVX2 __attribute__((target_clones("default", "avx2")))
 #else
 #  define WITH_AVX2
