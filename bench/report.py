@@ -70,7 +70,7 @@ def streaming_slope(results: dict) -> str:
 def counts(results: dict) -> str:
     found = results["counts"]
     if found is None:
-        return f"{NOT_MEASURED.capitalize()}: \"Left out\" below says why."
+        return f"{NOT_MEASURED.capitalize()}: “Left out” below says why."
     first, second = (f"bytes into a cache of {size // 1024} KiB" for size in CACHES)
     return f"By the kernels for {found['instruction set']}.\n\n" + _table(("case", "", "instructions", first, second), "llrrr", (
         (row["case"], row["who"], *map(_figure, (row["instructions"], *row["bytes"]))) for row in found["rows"]))
@@ -156,7 +156,8 @@ def _quotient(results: dict, of: str, by: str) -> float | None:
 def _value(name: str, results: dict) -> str:
     """{{bars}} and so on and {{met}}; of calls, each CASE | WHO, {{time: CALL}}, {{times: CALL / CALL}}, which is how many
     times the second's time the first takes, {{beyond: CALL / CALL}}, the share of the first's time that the second would leave,
-    and {{count: CALL}}, instructions. So prose needs no numbers of its own."""
+    and what valgrind counts, {{count: CALL}}, instructions, and {{fetched: CALL}}, bytes into the second cache. So prose needs no
+    numbers of its own."""
     if name in BLOCKS:
         return BLOCKS[name](results)
     if name == "met":
@@ -164,10 +165,12 @@ def _value(name: str, results: dict) -> str:
     kind, _, key = name.partition(":")
     if kind == "time":
         value, shown = _seconds(results, key), _time
-    elif kind == "count":
-        rows = results["counts"]["rows"] if results["counts"] else ()
+    elif kind in ("count", "fetched"):
         wanted = [part.strip() for part in key.split("|")]
-        value, shown = next((row["instructions"] for row in rows if [row["case"], row["who"]] == wanted), None), _figure
+        rows = results["counts"]["rows"] if results["counts"] else ()
+        found = (row["instructions"] if kind == "count" else row["bytes"][1] for row in rows
+                 if [row["case"], row["who"]] == wanted)
+        value, shown = next(found, None), _figure
     elif kind in ("times", "beyond"):
         value = _quotient(results, *key.split(" / "))
         shown = _figure if kind == "times" else lambda times: f"{100 * (1 - 1 / times):.0f} %"

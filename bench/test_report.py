@@ -14,7 +14,7 @@ NATIVE_SOURCE = (Path(__file__).parent / "native" / "main.cpp").read_text()
 
 
 def calls_on_the_page() -> list[tuple[str, str]]:
-    keys = re.findall(r"\{\{(?:time|times|beyond|count): *(.+?) *\}\}", report.TEMPLATE.read_text())
+    keys = re.findall(r"\{\{(?:time|times|beyond|count|fetched): *(.+?) *\}\}", report.TEMPLATE.read_text())
     return [tuple(part.strip() for part in call.split("|")) for key in keys for call in key.split(" / ")]
 
 
@@ -39,6 +39,7 @@ def test_every_call_on_the_page_is_measured():
     rows = [{"case": case, "who": who, "instructions": 3.0, "bytes": [2.0, 1.0]} for case, who in others]
     page = report.page(results(native, {"instruction set": "avx2", "rows": rows}))
     assert report.NOT_MEASURED not in page and "{{" not in page
+    assert "a cache of 1 MiB fetches\n  1.00 bytes" in page and "instead of 3.00" in page
 
 
 def test_what_was_not_measured_is_said_to_be_so():

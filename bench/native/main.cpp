@@ -20,15 +20,15 @@
 #include "treescan/treescan.hpp"
 
 #if defined(_MSC_VER)
-#  define NOT_INLINED __declspec(noinline)
+#define NOT_INLINED __declspec(noinline)
 #else
-#  define NOT_INLINED __attribute__((noinline))
+#define NOT_INLINED __attribute__((noinline))
 #endif
 // The plain loop gets the vectors that the library's kernels have where valgrind runs them.
 #if defined(__x86_64__) && defined(__GLIBC__)
-#  define WITH_AVX2 __attribute__((target_clones("default", "avx2")))
+#define WITH_AVX2 __attribute__((target_clones("default", "avx2")))
 #else
-#  define WITH_AVX2
+#define WITH_AVX2
 #endif
 
 // bench/counts.py asks valgrind for it by name. What follows the call keeps it from being a jump, which is no call.
@@ -193,7 +193,8 @@ std::function<void()> scan_of(const treescan::tree &tree, const Image &image, co
     std::vector<T> x, weights, y;
   };
   const size_t size = image.numbers(), vertices = static_cast<size_t>(image.vertices()), channels = size / vertices;
-  const auto memory = std::make_shared<Memory>(Memory{std::vector<T>(size), std::vector<T>(size), std::vector<T>(size)});
+  const auto memory =
+      std::make_shared<Memory>(Memory{std::vector<T>(size), std::vector<T>(size), std::vector<T>(size)});
   const auto place = [&](size_t i) { return channels_last ? i : i % channels * vertices + i / channels; };
   for (size_t i = 0; i < size; ++i) {
     set(memory->x[place(i)], x[i]);
@@ -208,7 +209,8 @@ std::function<void()> scan_of(const treescan::tree &tree, const Image &image, co
   run();
   const std::vector<float> expected = plain_scan(tree, x, weights, image.channels);
   bool right = true;
-  for (size_t i = 0; i < size; ++i) right &= near(number(memory->y[place(i)]), expected[i], sizeof(T) == 2 ? 2e-2f : 1e-4f);
+  for (size_t i = 0; i < size; ++i)
+    right &= near(number(memory->y[place(i)]), expected[i], sizeof(T) == 2 ? 2e-2f : 1e-4f);
   require(right, "the scan of " + image.name());
   return run;
 }
@@ -219,7 +221,8 @@ WITH_AVX2 void multiply_add(size_t size, const float *x, const float *w, float *
 
 Contender plain_loop(const std::vector<float> &x, const std::vector<float> &weights) {
   const auto y = std::make_shared<std::vector<float>>(x.size());
-  return {"y = x + x w in a plain loop", [y, &x, &weights] { multiply_add(x.size(), x.data(), weights.data(), y->data()); }};
+  return {"y = x + x w in a plain loop",
+          [y, &x, &weights] { multiply_add(x.size(), x.data(), weights.data(), y->data()); }};
 }
 
 void scans(const Image &image) {
