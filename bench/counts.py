@@ -11,14 +11,15 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-CACHES = (32 * 2**10, 2**20)  # bytes, of the first and the second
+CACHES = {"32 KiB": 32 * 2**10, "1 MiB": 2**20}  # the first and the second
+_FIRST, _SECOND = CACHES.values()
 _LINE = 64
 _OPTIONS = ("--tool=callgrind", "--toggle-collect=measured", "--dump-after=measured", "--cache-sim=yes",
-            f"--I1={CACHES[0]},8,{_LINE}", f"--D1={CACHES[0]},8,{_LINE}", f"--LL={CACHES[1]},16,{_LINE}")
+            f"--I1={_FIRST},8,{_LINE}", f"--D1={_FIRST},8,{_LINE}", f"--LL={_SECOND},16,{_LINE}")
 
 
 def totals(dump: str) -> dict[str, int]:
-    """All that callgrind counted until it wrote this dump, by its names: Ir, D1mr and so on. Trailing zeros aren't written."""
+    """All that callgrind counted until it wrote this dump, by its names: Ir, D1mr and so on. It leaves trailing zeros out."""
     names, numbers = (re.search(rf"^{line}: (.*)$", dump, re.MULTILINE)[1].split() for line in ("events", "totals"))
     return dict.fromkeys(names, 0) | dict(zip(names, map(int, numbers)))
 

@@ -71,9 +71,10 @@ def counts(results: dict) -> str:
     found = results["counts"]
     if found is None:
         return f"{NOT_MEASURED.capitalize()}: “Left out” below says why."
-    first, second = (f"bytes into a cache of {size // 1024} KiB" for size in CACHES)
-    return f"By the kernels for {found['instruction set']}.\n\n" + _table(("case", "", "instructions", first, second), "llrrr", (
+    fetched = (f"bytes into a cache of {size}" for size in CACHES)
+    table = _table(("case", "", "instructions", *fetched), "llrrr", (
         (row["case"], row["who"], *map(_figure, (row["instructions"], *row["bytes"]))) for row in found["rows"]))
+    return f"By the kernels for {found['instruction set']}.\n\n{table}"
 
 
 def contiguous(results: dict) -> str:
@@ -88,7 +89,7 @@ def contiguous(results: dict) -> str:
             yield (shape, _time(without), _time(with_copies), f"{_figure(copied / 2**20)} MiB",
                    f"{_figure(copied / extra / 1e9)} GB/s" if extra > 0 else "")
 
-    return _table(("case", "channels-last", "contiguous", "moved by copies", "which is, in the time between"), "lrrrr", rows())
+    return _table(("case", "channels-last", "contiguous", "moved by copies", "in the time between"), "lrrrr", rows())
 
 
 def serial(results: dict) -> str:
