@@ -4,5 +4,6 @@
     python -m pytest bench --benchmark-only           the same cases as pytest-benchmark timings
     python -m bench.gpu                               a GPU's times, where there is one
 
-`cases` says what is compared, `peers` holds the others' side, `measure` times, `report` and `plots` show.
+`cases` says what is compared, `peers` holds the others' side, `measure` times, `counts` has valgrind count,
+`report` and `plots` show.
 """

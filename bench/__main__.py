@@ -12,12 +12,13 @@ import sys
 from pathlib import Path
 from time import perf_counter
 
-from . import gpu, growth, machine, memory, measure, plots, report
+from . import counts, gpu, growth, machine, memory, measure, plots, report
 from .cases import CASES
 from .measure import Outcome
 from .peers.trees import TEXTBOOK
 
 ROOT = Path(__file__).parents[1]
+NATIVE = TEXTBOOK.with_name("treescan_bench.exe" if sys.platform == "win32" else "treescan_bench")
 
 
 started = perf_counter()
@@ -42,10 +43,9 @@ def run_cases(cases, budget: float) -> dict:
 
 def run_native() -> tuple[list[dict], list[str]]:
     """The C++ program's figures, and a line if it isn't there."""
-    program = TEXTBOOK.with_name("treescan_bench.exe" if sys.platform == "win32" else "treescan_bench")
-    if not program.exists():
-        return [], [f"the C interface without Python: {program.name} isn't built, `make bench` builds it"]
-    output = subprocess.run([program], check=True, capture_output=True, text=True, timeout=300).stdout
+    if not NATIVE.exists():
+        return [], [f"the C interface without Python: {NATIVE.name} isn't built, `make bench` builds it"]
+    output = subprocess.run([NATIVE], check=True, capture_output=True, text=True, timeout=300).stdout
     return [json.loads(line) for line in output.splitlines()], []
 
 
@@ -76,6 +76,9 @@ def run_all(budget: float) -> dict:
     results["native"], lines = run_native()
     results["left out"] += lines
     results["bars"] += native_outcomes(results["native"])
+    say("instructions and fetched memory")
+    results["counts"], lines = counts.measure(NATIVE)
+    results["left out"] += lines
     return results
 
 

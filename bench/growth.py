@@ -14,8 +14,8 @@ POWERS = range(12, 23, 2)
 CHANNELS = 16
 
 
-def _slope(points: dict[int, float]) -> float:
-    """The least-squares line through (log vertices, log seconds)."""
+def slope(points: dict[int, float]) -> float:
+    """Of the least-squares line through (log size, log seconds)."""
     x, y = ([math.log(value) for value in values] for values in (points.keys(), points.values()))
     middle_x, middle_y = sum(x) / len(x), sum(y) / len(y)
     return (sum((a - middle_x) * (b - middle_y) for a, b in zip(x, y)) / sum((a - middle_x) ** 2 for a in x))
@@ -36,9 +36,9 @@ def measure() -> tuple[dict[str, dict[int, float]], list[Outcome]]:
             points[name][side * side] = seconds(case, budget=1)[name]
     outcomes = []
     for name, taken in points.items():
-        slope = _slope(taken)
-        outcomes.append(Outcome("growth", f"{name}, 2^{POWERS[0]} to 2^{POWERS[-1]} vertices", "slope 0.95 to 1.15", slope,
-                                "", 0.95 <= slope <= 1.15))
+        steepness = slope(taken)
+        outcomes.append(Outcome("growth", f"{name}, 2^{POWERS[0]} to 2^{POWERS[-1]} vertices", "slope 0.95 to 1.15",
+                                steepness, "", 0.95 <= steepness <= 1.15))
     return points, outcomes
 
 

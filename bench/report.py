@@ -3,7 +3,12 @@
 import re
 from pathlib import Path
 
+from .counts import CACHES
+from .growth import slope
+
 TEMPLATE = Path(__file__).with_name("performance.md")
+PRODUCT = "threads: matrix product 768×768"
+NOT_MEASURED = "not measured"
 
 
 def _figure(value: float) -> str:
@@ -56,6 +61,59 @@ def streaming(results: dict) -> str:
                                              for row in results["streaming"]))
 
 
+def streaming_slope(results: dict) -> str:
+    """How streaming's time grows with bytes, from as many as the smallest scan of the growth moves."""
+    times = {row["bytes"]: row["bytes"] / row["bytes per second"] for row in results["streaming"]}
+    return _figure(slope({size: seconds for size, seconds in times.items() if size >= 2**20}))
+
+
+def counts(results: dict) -> str:
+    found = results["counts"]
+    if found is None:
+        return f"{NOT_MEASURED.capitalize()}: “Left out” below says why."
+    fetched = (f"bytes into a cache of {size}" for size in CACHES)
+    table = _table(("case", "", "instructions", *fetched), "llrrr", (
+        (row["case"], row["who"], *map(_figure, (row["instructions"], *row["bytes"]))) for row in found["rows"]))
+    return f"By the kernels for {found['instruction set']}.\n\n{table}"
+
+
+def contiguous(results: dict) -> str:
+    """What the copies of a contiguous scan move, beside the time that it takes more than a channels-last one."""
+    def rows():
+        for case, moved in results["bytes moved"].items():
+            shape, _, layout = case.rpartition(" ")
+            if not case.startswith("scan 1×") or layout != "contiguous":
+                continue
+            without, with_copies = (next(iter(results["cases"][name].values())) for name in (f"{shape} channels-last", case))
+            copied, extra = 2 * moved, with_copies - without  # each of x, weights and y is read and written once more
+            yield (shape, _time(without), _time(with_copies), f"{_figure(copied / 2**20)} MiB",
+                   f"{_figure(copied / extra / 1e9)} GB/s" if extra > 0 else "")
+
+    return _table(("case", "channels-last", "contiguous", "moved by copies", "in the time between"), "lrrrr", rows())
+
+
+def serial(results: dict) -> str:
+    """The share of the time with one thread that would have to be serial for two to gain no more: Amdahl's law, for two
+    processors and for as much of them as the matrix product got, if that was more than one."""
+    def share(faster, processors) -> str:
+        if processors < 1.2:
+            return ""
+        return f"{100 * min(max((1 / faster - 1 / processors) / (1 - 1 / processors), 0), 1):.0f} %"
+
+    def rows():
+        given = _quotient(results, f"{PRODUCT} | torch, 1 thread", f"{PRODUCT} | torch, 2 threads")
+        for case, taken in results["cases"].items():
+            for who, seconds in taken.items():
+                alone = taken.get(who.replace("2 threads", "1 thread"))
+                if case.startswith("threads: ") and who.endswith("2 threads"):
+                    faster = alone / seconds
+                    yield (case.removeprefix("threads: "), who.removesuffix(", 2 threads"), _time(alone), _time(seconds),
+                           _figure(faster), share(faster, 2), share(faster, given))
+
+    return _table(("case", "", "one thread", "two threads", "times as fast", "serial share", "beside the matrix product"),
+                  "llrrrrr", rows())
+
+
 def machine(results: dict) -> str:
     return "\n".join(f"- {what}: {text}" for what, text in results["machine"].items())
 
@@ -80,23 +138,46 @@ def gpu(results: dict) -> str:
             f"{_figure(copied / 1e9)} GB/s there.\n\n{table}")
 
 
-BLOCKS = {block.__name__: block for block in (bars, peers, native, growth, streaming, machine, left_out, gpu)}
+BLOCKS = {block.__name__: block for block in (bars, peers, native, growth, streaming, streaming_slope, machine, left_out, gpu,
+                                              counts, contiguous, serial)}
+
+
+def _seconds(results: dict, call: str) -> float | None:
+    """The time of "CASE | WHO", through Python or of the C interface alone; None if it is one of those left out."""
+    case, _, who = (part.strip() for part in call.partition("|"))
+    native = {(row["case"], row["who"]): row["seconds"] for row in results["native"]}
+    return results["cases"].get(case, {}).get(who, native.get((case, who)))
+
+
+def _quotient(results: dict, of: str, by: str) -> float | None:
+    above, below = _seconds(results, of), _seconds(results, by)
+    return None if above is None or below is None else above / below
 
 
 def _value(name: str, results: dict) -> str:
-    """{{bars}} and so on, {{met}}, {{time: CASE | WHO}} and {{bar: CASE | BAR}}: prose needs no numbers of its own."""
+    """{{bars}} and so on and {{met}}; of calls, each CASE | WHO, {{time: CALL}}, {{times: CALL / CALL}}, which is how many
+    times the second's time the first takes, {{beyond: CALL / CALL}}, the share of the first's time that the second would leave,
+    and what valgrind counts, {{count: CALL}}, instructions, and {{fetched: CALL}}, bytes into the second cache. So prose needs no
+    numbers of its own."""
     if name in BLOCKS:
         return BLOCKS[name](results)
     if name == "met":
         return f"{sum(row['met'] for row in results['bars'])} of {len(results['bars'])}"
     kind, _, key = name.partition(":")
-    first, _, second = (part.strip() for part in key.partition("|"))
     if kind == "time":
-        return _time(results["cases"][first][second])
-    if kind == "bar":
-        return next(_figure(row["value"]) + row["unit"] for row in results["bars"]
-                    if (row["case"], row["bar"]) == (first, second))
-    raise KeyError(f"{TEMPLATE.name} asks for {{{{{name}}}}}, which isn't known")
+        value, shown = _seconds(results, key), _time
+    elif kind in ("count", "fetched"):
+        wanted = [part.strip() for part in key.split("|")]
+        rows = results["counts"]["rows"] if results["counts"] else ()
+        found = (row["instructions"] if kind == "count" else row["bytes"][1] for row in rows
+                 if [row["case"], row["who"]] == wanted)
+        value, shown = next(found, None), _figure
+    elif kind in ("times", "beyond"):
+        value = _quotient(results, *key.split(" / "))
+        shown = _figure if kind == "times" else lambda times: f"{100 * (1 - 1 / times):.0f} %"
+    else:
+        raise KeyError(f"{TEMPLATE.name} asks for {{{{{name}}}}}, which isn't known")
+    return NOT_MEASURED if value is None else shown(value)
 
 
 def page(results: dict) -> str:

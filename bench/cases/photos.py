@@ -49,12 +49,19 @@ def ours(image):
     return tree_filter()(x)[0].permute(1, 2, 0).numpy()
 
 
+def tree_alone(i):
+    x = torch.from_numpy(i.image).permute(2, 0, 1)[None]
+    return lambda: treescan.build_tree(x, metric="l2")
+
+
 def call(function) -> Call:
     return Call(lambda i: functools.partial(function, i.image), check(function))
 
 
 def photo_case() -> Case:
-    calls, absent, bars = {"treescan.nn.TreeFilter2d": call(ours)}, {}, ()
+    calls = {"treescan.nn.TreeFilter2d": call(ours),
+             "treescan.nn.TreeFilter2d, its tree alone": Call(tree_alone, lambda i, tree: tree.validate())}
+    absent, bars = {}, ()
     if available("cv2"):
         calls |= {name: call(function) for name, function in photos.filters().items()}
         bars = tuple(Bar("photograph 512×512, ahead of OpenCV", "treescan.nn.TreeFilter2d", name, 1)

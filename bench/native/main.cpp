@@ -1,5 +1,6 @@
 // The C interface without Python: one line of JSON for each figure, in seconds, the median over turns. One thread.
-// Every answer is checked before it is timed; a wrong one ends the program.
+// With --count each call runs once within `measured`, for valgrind to count, and its line says what to divide by.
+// Every answer is checked before it is timed or counted; a wrong one ends the program.
 #include <algorithm>
 #include <chrono>
 #include <cmath>
@@ -7,7 +8,9 @@
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
+#include <cstring>
 #include <functional>
+#include <memory>
 #include <numeric>
 #include <random>
 #include <string>
@@ -16,7 +19,28 @@
 #include "boruvka.h"
 #include "treescan/treescan.hpp"
 
+#if defined(_MSC_VER)
+#define NOT_INLINED __declspec(noinline)
+#else
+#define NOT_INLINED __attribute__((noinline))
+#endif
+// The plain loop gets the vectors that the library's kernels have where valgrind runs them.
+#if defined(__x86_64__) && defined(__GLIBC__)
+#define WITH_AVX2 __attribute__((target_clones("default", "avx2")))
+#else
+#define WITH_AVX2
+#endif
+
+// bench/counts.py asks valgrind for it by name. What follows the call keeps it from being a jump, which is no call.
+extern "C" NOT_INLINED void measured(const std::function<void()> &run) {
+  static volatile int calls = 0;
+  run();
+  calls = calls + 1;
+}
+
 namespace {
+
+bool counting = false;
 
 using Clock = std::chrono::steady_clock;
 
@@ -42,8 +66,15 @@ double median(std::vector<double> values) {
   return values[values.size() / 2];
 }
 
-// They take turns, so that what else the machine does hits all alike.
-void compare(const std::string &name, const std::vector<Contender> &contenders) {
+// What works on `size` numbers or edges. They take turns, so that what else the machine does hits all alike.
+void compare(const std::string &name, int64_t size, const std::vector<Contender> &contenders) {
+  for (size_t i = 0; i < contenders.size() && counting; ++i) {
+    contenders[i].run();  // what is found or bound once, and its data in the cache
+    measured(contenders[i].run);
+    std::printf("{\"case\": \"%s\", \"who\": \"%s\", \"size\": %lld}\n", name.c_str(), contenders[i].who.c_str(),
+                static_cast<long long>(size));
+  }
+  if (counting) return;
   std::vector<int64_t> times;
   std::vector<std::vector<double>> turns(contenders.size());
   for (const Contender &contender : contenders) {
@@ -93,19 +124,43 @@ void trees(int64_t side) {
   std::sort(theirs.begin(), theirs.end());
   require(std::equal(theirs.begin(), theirs.end(), ours.begin() + 1, ours.end()), "the tree's edges");
 
-  compare("tree " + std::to_string(side) + "x" + std::to_string(side),
+  compare("tree " + std::to_string(side) + "x" + std::to_string(side), num_edges,
           {{"treescan, parents, order, depths and edges", [&] { build({&parent, &order, &depth, &edge}); }},
            {"treescan, parents alone", [&] { build({&parent, nullptr, nullptr, nullptr}); }},
            {"textbook Borůvka, edges alone", textbook}});
 }
 
+struct Image {
+  int64_t channels, height, width;
+
+  int64_t vertices() const { return height * width; }
+  size_t numbers() const { return static_cast<size_t>(channels * vertices()); }
+  std::vector<int64_t> shape() const { return {1, channels, height, width}; }
+  std::vector<int64_t> strides(bool channels_last) const {
+    const int64_t all = channels * vertices();
+    if (!channels_last) return {all, vertices(), width, 1};
+    return {all, 1, width * channels, channels};
+  }
+  std::string name() const {
+    return "1x" + std::to_string(channels) + "x" + std::to_string(height) + "x" + std::to_string(width);
+  }
+};
+
+treescan::tree tree_of(const Image &image, const std::vector<float> &x) {
+  const treescan::graph grid = treescan::grid(image.height, image.width);
+  const std::vector<float> cost =
+      treescan::edge_weights(grid, treescan::tensor_view(x.data(), image.shape(), image.strides(true)));
+  return treescan::minimum_spanning_tree(grid, treescan::tensor_view(cost.data(), {1, grid.num_edges()}));
+}
+
 // y of `both` for memory in which the channels of a vertex lie side by side, straight from the recurrence.
 std::vector<float> plain_scan(const treescan::tree &tree, const std::vector<float> &x, const std::vector<float> &w,
-                              size_t channels) {
+                              int64_t channels) {
   std::vector<float> y(x);
   const auto each = [&](int32_t vertex, auto &&step) {
-    const auto own = static_cast<size_t>(vertex), above = static_cast<size_t>(tree.parent[own]);
-    for (size_t c = 0; c < channels && own != above; ++c) step(own * channels + c, above * channels + c);
+    const auto own = static_cast<size_t>(vertex), above = static_cast<size_t>(tree.parent[own]),
+               row = static_cast<size_t>(channels);
+    for (size_t c = 0; c < row && own != above; ++c) step(own * row + c, above * row + c);
   };
   for (size_t i = tree.order.size(); i-- > 0;)
     each(tree.order[i], [&](size_t own, size_t above) { y[above] += w[own] * y[own]; });
@@ -114,51 +169,142 @@ std::vector<float> plain_scan(const treescan::tree &tree, const std::vector<floa
   return y;
 }
 
-void scans(int64_t channels, int64_t side) {
-  const auto size = static_cast<size_t>(channels * side * side);
-  const std::vector<float> x = uniform(size, 1), weights = uniform(size, 2), grad = uniform(size, 3);
-  std::vector<float> y(size), grad_x(size), grad_weights(size);
-  const std::vector<int64_t> shape{1, channels, side, side}, strides{static_cast<int64_t>(size), 1, side * channels, channels};
-  const auto view = [&](const std::vector<float> &values) {
-    return treescan::tensor_view(values.data(), shape, strides);
-  };
-  const treescan::graph grid = treescan::grid(side, side);
-  const std::vector<float> cost = treescan::edge_weights(grid, view(x));
-  const treescan::tensor_view cost_view(cost.data(), {1, grid.num_edges()});
-  const treescan::tree tree = treescan::minimum_spanning_tree(grid, cost_view);
+bool near(float a, float b, float loose = 1e-4f) { return std::fabs(a - b) <= loose * (1 + std::fabs(b)); }
 
-  const auto forward = [&] { treescan::scan(treescan::direction::both, tree, view(x), view(weights), view(y)); };
+float number(float value) { return value; }
+float number(treescan::bfloat16 value) {
+  const uint32_t bits = uint32_t{value.bits} << 16;
+  float result;
+  std::memcpy(&result, &bits, sizeof result);
+  return result;
+}
+void set(float &number, float value) { number = value; }
+void set(treescan::bfloat16 &number, float value) {
+  uint32_t bits;
+  std::memcpy(&bits, &value, sizeof bits);
+  number.bits = static_cast<uint16_t>(bits >> 16);
+}
+
+// A scan in memory of its own, of numbers that come with the channels of a vertex side by side.
+template <class T>
+std::function<void()> scan_of(const treescan::tree &tree, const Image &image, const std::vector<float> &x,
+                              const std::vector<float> &weights, bool channels_last) {
+  struct Memory {
+    std::vector<T> x, weights, y;
+  };
+  const size_t size = image.numbers(), vertices = static_cast<size_t>(image.vertices()), channels = size / vertices;
+  const auto memory =
+      std::make_shared<Memory>(Memory{std::vector<T>(size), std::vector<T>(size), std::vector<T>(size)});
+  const auto place = [&](size_t i) { return channels_last ? i : i % channels * vertices + i / channels; };
+  for (size_t i = 0; i < size; ++i) {
+    set(memory->x[place(i)], x[i]);
+    set(memory->weights[place(i)], weights[i]);
+  }
+  const auto run = [=, &tree] {
+    const auto view = [&](const std::vector<T> &values) {
+      return treescan::tensor_view(values.data(), image.shape(), image.strides(channels_last));
+    };
+    treescan::scan(treescan::direction::both, tree, view(memory->x), view(memory->weights), view(memory->y));
+  };
+  run();
+  const std::vector<float> expected = plain_scan(tree, x, weights, image.channels);
+  bool right = true;
+  for (size_t i = 0; i < size; ++i)
+    right &= near(number(memory->y[place(i)]), expected[i], sizeof(T) == 2 ? 2e-2f : 1e-4f);
+  require(right, "the scan of " + image.name());
+  return run;
+}
+
+WITH_AVX2 void multiply_add(size_t size, const float *x, const float *w, float *y) {
+  for (size_t i = 0; i < size; ++i) y[i] = x[i] + x[i] * w[i];
+}
+
+Contender plain_loop(const std::vector<float> &x, const std::vector<float> &weights) {
+  const auto y = std::make_shared<std::vector<float>>(x.size());
+  return {"y = x + x w in a plain loop",
+          [y, &x, &weights] { multiply_add(x.size(), x.data(), weights.data(), y->data()); }};
+}
+
+void scans(const Image &image) {
+  const size_t size = image.numbers();
+  const std::vector<float> x = uniform(size, 1), weights = uniform(size, 2), grad = uniform(size, 3);
+  std::vector<float> grad_x(size), grad_weights(size);
+  const auto view = [&](const std::vector<float> &values) {
+    return treescan::tensor_view(values.data(), image.shape(), image.strides(true));
+  };
+  const treescan::tree tree = tree_of(image, x);
   const auto backward = [&] {
     treescan::scan_backward(treescan::direction::both, tree, view(x), view(weights), view(grad), view(grad_x),
                             view(grad_weights));
   };
-  const auto near = [](const std::vector<float> &values, const std::vector<float> &expected) {
-    return std::equal(values.begin(), values.end(), expected.begin(),
-                      [](float a, float b) { return std::fabs(a - b) <= 1e-4f * (1 + std::fabs(b)); });
-  };
-  forward();
-  require(near(y, plain_scan(tree, x, weights, static_cast<size_t>(channels))), "the scan");
   backward();
-  require(near(grad_x, plain_scan(tree, grad, weights, static_cast<size_t>(channels))), "the gradient of x");
-
-  const auto multiply_add = [&] {
-    for (size_t i = 0; i < size; ++i) y[i] = x[i] + x[i] * weights[i];
-  };
-  compare("scan 1x" + std::to_string(channels) + "x" + std::to_string(side) + "x" + std::to_string(side),
-          {{"forward", forward}, {"backward", backward}, {"y = x + x w in a plain loop", multiply_add}});
+  const std::vector<float> expected = plain_scan(tree, grad, weights, image.channels);
+  require(std::equal(grad_x.begin(), grad_x.end(), expected.begin(), [](float a, float b) { return near(a, b); }),
+          "the gradient of x");
+  compare("scan " + image.name(), static_cast<int64_t>(size),
+          {{"forward", scan_of<float>(tree, image, x, weights, true)}, {"backward", backward}, plain_loop(x, weights)});
 }
+
+// An image so small that only calling costs.
+void small_scan(const Image &image) {
+  const std::vector<float> x = uniform(image.numbers(), 1), weights = uniform(image.numbers(), 2);
+  const treescan::tree tree = tree_of(image, x);
+  compare("scan " + image.name(), static_cast<int64_t>(image.numbers()),
+          {{"forward", scan_of<float>(tree, image, x, weights, false)}, plain_loop(x, weights)});
+}
+
+// Numbers of 8 bits, which bfloat16 has too, so that all of a case scan the same; quick to draw where valgrind runs it.
+std::vector<float> coarse(size_t count, uint32_t state) {
+  std::vector<float> values(count);
+  for (float &value : values) {
+    state = 1664525 * state + 1013904223;
+    value = static_cast<float>(state >> 24) / 256;
+  }
+  return values;
+}
+
+void layouts_and_types(const Image &image) {
+  const std::vector<float> x = coarse(image.numbers(), 1), weights = coarse(image.numbers(), 2);
+  const treescan::tree tree = tree_of(image, x);
+  compare("scan " + image.name(), static_cast<int64_t>(image.numbers()),
+          {plain_loop(x, weights),
+           {"channels-last", scan_of<float>(tree, image, x, weights, true)},
+           {"channels-last, bfloat16", scan_of<treescan::bfloat16>(tree, image, x, weights, true)},
+           {"contiguous", scan_of<float>(tree, image, x, weights, false)},
+           {"contiguous, bfloat16", scan_of<treescan::bfloat16>(tree, image, x, weights, false)}});
+}
+
+void grid_and_chain(const Image &image) {
+  const std::vector<float> x = coarse(image.numbers(), 1), weights = coarse(image.numbers(), 2);
+  std::vector<int32_t> above(static_cast<size_t>(image.vertices()));
+  std::iota(above.begin() + 1, above.end(), 0);
+  const treescan::tree grid = tree_of(image, x),
+                       chain = treescan::tree_from_parents(treescan::tensor_view(above.data(), {1, image.vertices()}));
+  compare("scan " + image.name(), static_cast<int64_t>(image.numbers()),
+          {plain_loop(x, weights),
+           {"chain", scan_of<float>(chain, image, x, weights, true)},
+           {"grid", scan_of<float>(grid, image, x, weights, true)}});
+}
+
+constexpr Image stages[] = {{160, 56, 56}, {320, 28, 28}, {640, 14, 14}, {1280, 7, 7}};  // of a vision model
 
 }  // namespace
 
-int main() {
+int main(int count, char **arguments) {
   try {
-    treescan::check(treescan_set_num_threads(1));
+    treescan::set_num_threads(1);
+    counting = count == 2 && std::strcmp(arguments[1], "--count") == 0;
+    if (counting) {
+      std::printf("{\"instruction set\": \"%s\"}\n", treescan::get_instruction_set().c_str());
+      for (const Image &image : stages) layouts_and_types(image);
+      grid_and_chain({16, 512, 512});
+      trees(224);
+      return 0;
+    }
     for (const int64_t side : {56, 224, 512, 1024}) trees(side);
-    scans(160, 56);
-    scans(320, 28);
-    scans(640, 14);
-    scans(1280, 7);
-    scans(64, 512);
+    for (const Image &image : stages) scans(image);
+    scans({64, 512, 512});
+    small_scan({8, 4, 4});
   } catch (const std::exception &error) {
     std::fprintf(stderr, "%s\n", error.what());
     return 1;
