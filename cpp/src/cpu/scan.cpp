@@ -45,8 +45,8 @@ int64_t power_of_two_from(int64_t count, int64_t least) {
   return power;
 }
 
-// Of an image with so few vertices the caches hold what comes next anyway.
-constexpr int64_t few_vertices = 512;
+// Of tiles of so many bytes the caches hold what comes next anyway.
+constexpr int64_t near_bytes = int64_t{2} << 20;
 
 // How a call cuts its channels into tiles: most are of equal width, what doesn't fill a unit is one of its own. Decided from
 // shapes alone, since the workspace has to be measured first; a tree that needs a long ring narrows the tiles later.
@@ -116,8 +116,8 @@ class Tiling {
   // to be had with rows that fill a line.
   int64_t most_width() const {
     if (all_rows_) return widest_row;
-    constexpr int64_t near = 192 * 1024, widest_copied = 512;
-    return std::clamp(near / (copies_ * vertices) / widest_unit * widest_unit, widest_unit, widest_copied);
+    constexpr int64_t second_cache = 192 * 1024, widest_copied = 512;
+    return std::clamp(second_cache / (copies_ * vertices) / widest_unit * widest_unit, widest_unit, widest_copied);
   }
   static constexpr int64_t most_ring = 256 * 1024;  // half of a small second cache
   // Of one worker's scratch memory, for each vertex and in all: as much as 24 channels take, whatever the image's size.
@@ -197,7 +197,7 @@ void for_each_tile(const treescan_tensor &parent, const treescan_tensor &order, 
     for_each_task(num_workers(batch * tiles), batch * tiles, [&](int64_t worker, int64_t task) {
       const int64_t item = task / tiles;
       const Tiling::Cut cut = tiling.cut(width, task % tiles);
-      const Plan plan = pieces.plans.plan(item, ring, cut.width, tiling.vertices > few_vertices);
+      const Plan plan = pieces.plans.plan(item, ring, cut.width, tiling.vertices * cut.width > near_bytes);
       body(Task{tiling, plan, item, cut.first / tiling.element, tiling.channels(cut),
                 pieces.rings + worker * tiling.num_rings() * tiling.ring_bytes(),
                 pieces.buffers + worker * tiling.buffer_bytes()});
