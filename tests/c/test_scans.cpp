@@ -43,12 +43,14 @@ const std::vector<Strides> expansions = {[](const Shape &s) { return Shape(s.siz
                                            return strides;
                                          }};
 
-// A random tree with vertices numbered at random; sometimes shallow, sometimes deep.
-struct RandomTrees {
+struct Trees {
   Array<int32_t> parent, order;
+};
 
+// Random trees with vertices numbered at random; sometimes shallow, sometimes deep.
+struct RandomTrees : Trees {
   RandomTrees(int64_t count, int64_t vertices, std::mt19937 &generator, bool canonical)
-      : parent({count, vertices}, {1, count}), order({count, vertices}, {-vertices, 1}) {
+      : Trees{Array<int32_t>({count, vertices}, {1, count}), Array<int32_t>({count, vertices}, {-vertices, 1})} {
     for (int64_t item = 0; item < count; ++item) {
       std::vector<int32_t> name(static_cast<size_t>(vertices));
       std::iota(name.begin(), name.end(), 0);
@@ -74,11 +76,11 @@ std::vector<double> channel(const std::vector<double> &all, int64_t index, int64
 template <class T>
 struct Scan {
   Shape sizes;
-  const RandomTrees &trees;
+  const Trees &trees;
   Array<T> x, weights, grad_y;
   Array<T> y, grad_x, grad_weights;
 
-  Scan(const Shape &shape, const RandomTrees &tree, const Strides &in, const Strides &factor, const Strides &out,
+  Scan(const Shape &shape, const Trees &tree, const Strides &in, const Strides &factor, const Strides &out,
        std::mt19937 &generator)
       : sizes(shape),
         trees(tree),
@@ -162,15 +164,30 @@ template <class T>
 void check_channels() {
   std::mt19937 generator(2);
   const RandomTrees trees(2, 9, generator, true);
-  for (const int64_t channels : {0, 1, 2, 3, 4, 7, 8, 15, 16, 17, 31, 32, 33, 64, 65, 96, 128})
+  for (const int64_t channels : {0, 1, 2, 3, 4, 7, 8, 15, 16, 17, 31, 32, 33, 64, 65, 96, 128, 1281})
     for (const Strides &layout : {layouts[0], layouts[1], layouts[2]})
       Scan<T>({2, channels, 9}, trees, layout, layout, layout, generator).run(channels % 16 == 0 && channels > 0);
+}
+
+// Stars, whose root adds up its children one after the other, and trees in which most vertices wait for their children at
+// once: both are where a ring is longest.
+template <class T>
+void check_many_children() {
+  std::mt19937 generator(7);
+  const int64_t half = 20, vertices = 2 * half + 1;
+  Trees trees{Array<int32_t>({2, vertices}), Array<int32_t>({2, vertices})};
+  trees.parent.fill([&](int64_t i) { return i < vertices || i % vertices <= half ? 0 : i % vertices - half; });
+  trees.order.fill([&](int64_t i) { return i % vertices; });
+  for (const int64_t channels : {1, 5, 16, 40})
+    for (const Strides &layout : {layouts[0], layouts[1]})
+      Scan<T>({2, channels, vertices}, trees, layout, layout, layout, generator).run(channels == 5);
 }
 
 template <class T>
 void check_all() {
   check_layouts<T>();
   check_channels<T>();
+  check_many_children<T>();
 }
 
 // Half types compute in float32 and round once: the float32 scan of the same numbers, rounded.
@@ -291,9 +308,9 @@ TEST(one_array_twice) {
   CHECK(y[2] == 3 && y[1] == 2 + 3 * 3 && y[0] == 0.5 + 2 * 11);
 }
 
-// A tree and an image of many tiles for every thread.
+// A tree and an image of many tiles for every thread, and of rows that are fetched ahead.
 TEST(a_larger_grid) {
-  const int64_t h = 40, w = 33, channels = 200;
+  const int64_t h = 60, w = 47, channels = 200;
   std::mt19937 generator(8);
   const treescan::graph grid = treescan::grid(h, w);
   Array<float> cost({2, grid.num_edges()});
