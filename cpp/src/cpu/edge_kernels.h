@@ -7,11 +7,12 @@ namespace treescan {
 
 // Every sum is made of 16 partial sums: number l takes the channels c = l mod 16 in ascending order, and they are folded
 // by halves. That order is part of the result, which is the same to the bit in all builds.
+//
+// sums[i] is that of the rows a + i * stride and b + i * stride, for i in [0, count).
 template <class T>
 struct EdgeKernels {
-  T (*product)(const T *a, const T *b, int64_t channels);
-  T (*squared_difference)(const T *a, const T *b, int64_t channels);
-  T (*absolute_difference)(const T *a, const T *b, int64_t channels);
+  using Kernel = void (*)(const T *a, const T *b, int64_t stride, int64_t count, int64_t channels, T *sums);
+  Kernel products, squared_differences, absolute_differences;
 };
 
 struct EdgeKernelTable {

@@ -26,6 +26,16 @@ const EdgeKernelTable &edge_kernel_table() { return TREESCAN_KERNEL(edge_table)(
 
 namespace {
 
+// Where features are read: rows of channels that lie together, in the caller's memory or in a copy of some vertices.
+template <class T>
+struct Rows {
+  const T *data;
+  int64_t stride;
+  const T *operator[](int64_t i) const { return data + i * stride; }
+};
+
+constexpr int64_t longest_run = 256;  // of edges that are weighed at a time
+
 template <class T>
 struct Metric {
   const EdgeKernels<T> &kernels;
@@ -34,16 +44,23 @@ struct Metric {
 
   bool needs_norms() const { return kind == TREESCAN_COSINE; }
 
-  T norm(const T *a) const {
-    return std::max(std::sqrt(kernels.product(a, a, channels)), static_cast<T>(1e-8));
+  void norms(const Rows<T> &rows, int64_t count, T *norm) const {
+    kernels.products(rows[0], rows[0], rows.stride, count, channels, norm);
+    for (int64_t i = 0; i < count; ++i) norm[i] = std::max(std::sqrt(norm[i]), static_cast<T>(1e-8));
   }
 
-  float operator()(const T *a, const T *b, T norm_a, T norm_b) const {
+  // Of the pairs a[i] and b[i] of rows at the same stride, for up to longest_run of them.
+  void costs(const Rows<T> &a, const T *b, const T *norm_a, const T *norm_b, int64_t count, float *cost) const {
+    T sums[longest_run];
     switch (kind) {
-      case TREESCAN_COSINE: return static_cast<float>(-(kernels.product(a, b, channels) / (norm_a * norm_b)));
-      case TREESCAN_L2: return static_cast<float>(kernels.squared_difference(a, b, channels));
-      default: return static_cast<float>(kernels.absolute_difference(a, b, channels));
+      case TREESCAN_COSINE:
+        kernels.products(a[0], b, a.stride, count, channels, sums);
+        for (int64_t i = 0; i < count; ++i) cost[i] = static_cast<float>(-(sums[i] / (norm_a[i] * norm_b[i])));
+        return;
+      case TREESCAN_L2: kernels.squared_differences(a[0], b, a.stride, count, channels, sums); break;
+      default: kernels.absolute_differences(a[0], b, a.stride, count, channels, sums);
     }
+    for (int64_t i = 0; i < count; ++i) cost[i] = static_cast<float>(sums[i]);
   }
 };
 
@@ -53,14 +70,6 @@ float exponential_of(float value, int64_t item, int64_t edge) {
     fail(ValueFault::exponential_overflows, cast_bits<uint32_t>(value), edge, item);
   return result;
 }
-
-// Where features are read: rows of channels that lie together, in the caller's memory or in a copy of some vertices.
-template <class T>
-struct Rows {
-  const T *data;
-  int64_t stride;
-  const T *operator[](int64_t i) const { return data + i * stride; }
-};
 
 template <class T>
 class Features {
@@ -105,6 +114,9 @@ void stencil_weights(const Graph &graph, const Features<T> &features, const Metr
   const int64_t block = whole_rows(std::max(std::max(cached, 2 * stencil.reach), int64_t{16}));
   const int64_t extent = whole_rows(block + stencil.reach);
   const int64_t blocks = (vertices + block - 1) / block;
+  // Of so many vertices, edges over the same distance have consecutive indices. In a token graph they may be as many apart as
+  // its window is long, and each item has edges of its own.
+  const int64_t run = graph.kind == TREESCAN_GRID ? graph.width : graph.kind == TREESCAN_CHAIN ? vertices : 1;
   const int64_t workers = num_workers(batch * blocks);
   const int64_t copied = features.in_place ? 0 : extent * metric.channels;
   const int64_t norms = metric.needs_norms() ? extent : 0;
@@ -124,22 +136,28 @@ void stencil_weights(const Graph &graph, const Features<T> &features, const Metr
       const int64_t last = std::min(vertices, first + block), end = std::min(vertices, first + extent);
       const Rows<T> rows = features.read(item, first, end - first, pieces.rows + worker * copied);
       T *const norm = pieces.norms + worker * norms;
-      if (metric.needs_norms())
-        for (int64_t v = first; v < end; ++v) norm[v - first] = metric.norm(rows[v - first]);
+      if (metric.needs_norms()) metric.norms(rows, end - first, norm);
+      const auto norm_of = [&](int64_t i) { return metric.needs_norms() ? norm + i : nullptr; };
       float *const target = static_cast<float *>(cost.data) + item * cost.strides[0];
-      for (int64_t v = first; v < last; ++v)
+      for (int64_t v = first, next; v < last; v = next) {
+        next = std::min({last, v / run * run + run, v + longest_run});
         for (int64_t k = 0; k < stencil.count; ++k) {
-          const int64_t e = stencil.edge(v, k);
+          // At most one edge is missing at either end, or all are.
+          const int64_t from = v + (stencil.edge(v, k) < 0), to = next - (stencil.edge(next - 1, k) < 0);
+          const int64_t e = from < to ? stencil.edge(from, k) : -1;
           if (e < 0) continue;
-          const int64_t a = v - first, b = a + stencil.distance(k);
-          float value = std::numeric_limits<float>::infinity();
-          if (graph.has(item, {static_cast<int32_t>(v), static_cast<int32_t>(v + stencil.distance(k))})) {
-            const bool with_norms = metric.needs_norms();
-            value = metric(rows[a], rows[b], with_norms ? norm[a] : T{}, with_norms ? norm[b] : T{});
-            if (exponential) value = exponential_of(value, item, e);
+          const int64_t a = from - first, b = a + stencil.distance(k);
+          float values[longest_run];
+          if (graph.has(item, {static_cast<int32_t>(from), static_cast<int32_t>(from + stencil.distance(k))})) {
+            metric.costs({rows[a], rows.stride}, rows[b], norm_of(a), norm_of(b), to - from, values);
+            if (exponential)
+              for (int64_t i = 0; i < to - from; ++i) values[i] = exponential_of(values[i], item, e + i);
+          } else {
+            std::fill(values, values + (to - from), std::numeric_limits<float>::infinity());
           }
-          target[e * cost.strides[1]] = value;
+          for (int64_t i = 0; i < to - from; ++i) target[(e + i) * cost.strides[1]] = values[i];
         }
+      }
     });
   });
 }
@@ -161,10 +179,15 @@ void list_weights(const Graph &graph, const Features<T> &features, const Metric<
       float *const target = static_cast<float *>(cost.data) + item * cost.strides[0];
       for (int64_t e = first; e < std::min(graph.num_edges, first + block); ++e) {
         const Ends ends = list_edge(graph, item, e);
-        const T *const a = features.read(item, ends.lower, 1, place)[0];
-        const T *const b = features.read(item, ends.upper, 1, features.in_place ? place : place + metric.channels)[0];
-        const bool with_norms = metric.needs_norms();
-        float value = metric(a, b, with_norms ? metric.norm(a) : T{}, with_norms ? metric.norm(b) : T{});
+        const Rows<T> a = features.read(item, ends.lower, 1, place);
+        const Rows<T> b = features.read(item, ends.upper, 1, features.in_place ? place : place + metric.channels);
+        T norm_a{}, norm_b{};
+        if (metric.needs_norms()) {
+          metric.norms(a, 1, &norm_a);
+          metric.norms(b, 1, &norm_b);
+        }
+        float value;
+        metric.costs(a, b[0], &norm_a, &norm_b, 1, &value);
         if (exponential) value = exponential_of(value, item, e);
         target[e * cost.strides[1]] = value;
       }
