@@ -157,8 +157,9 @@ class _Edges:
         self.flat = (*like.shape[:2], parent.shape[1])
         # Out here a vertex in no tree is as good as a root: nothing reaches it, and scans leave zeros there.
         own = vertex_numbers(parent)
-        self.parent = torch.where(parent < 0, own, parent)[:, None].expand(self.flat)
-        self.root = (self.parent == own[:, None]).reshape(self.shape)
+        parent = torch.where(parent < 0, own, parent)
+        self.parent = parent[:, None].expand(self.flat)
+        self.root = (parent == own).reshape(parent.shape[0], 1, *self.shape[2:])
 
     def without_root(self, values: Tensor) -> Tensor:
         return torch.where(self.root, torch.zeros_like(values), values)

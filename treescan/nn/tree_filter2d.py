@@ -4,6 +4,7 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from ..functional import Metric, build_tree, tree_scan
 from ..ops import gather_parents
@@ -58,15 +59,29 @@ class TreeFilter2d(nn.Module):
                 raise ValueError(f"{name} must have a multiple of {self.groups} channels, got {tensor.shape[1]}")
         if tree is None:
             tree = build_tree(embedding if guide is None else guide, "grid", metric=self.metric)
-        difference = embedding - gather_parents(embedding, tree.parent)
-        difference = difference.unflatten(1, (self.groups, -1))
+        # In planes: rows of a few channels are slow to subtract and to add up.
+        embedding = embedding.contiguous()
+        difference = (embedding - gather_parents(embedding, tree.parent)).unflatten(1, (self.groups, -1))
         distance = (difference.square() if self.distance == "l2" else difference.abs()).sum(2)
-        weights = torch.exp(-distance / self.sigma).to(x.dtype)  # (B, groups, H, W)
-        total = tree_scan(torch.ones_like(weights), weights, tree)
-        total = total.masked_fill(total == 0, 1)  # a pixel in no tree has no mean: it comes out as zero
-        each = x.shape[1] // self.groups
-        y = tree_scan(x, weights.repeat_interleave(each, 1), tree)
-        return y / total.repeat_interleave(each, 1)
+        weights = torch.exp(distance / -self.sigma).to(x.dtype)  # (B, groups, H, W)
+        y, total = self._sums(x, weights, tree)
+        # Every pixel of a tree has at least its own weight, 1; one in no tree has no mean, and comes out as zero.
+        y = y / self._of_group(total.clamp(min=1), x)
+        return y.contiguous(memory_format=torch.channels_last) if x.stride(1) == 1 else y
+
+    def _of_group(self, values: Tensor, x: Tensor) -> Tensor:
+        """Values (B, groups, H, W) for each channel of x, or for all alike."""
+        return values if self.groups == 1 else values.repeat_interleave(x.shape[1] // self.groups, 1)
+
+    def _sums(self, x: Tensor, weights: Tensor, tree: Tree) -> tuple[Tensor, Tensor]:
+        """x, and a group's ones, summed along the tree."""
+        channels, own = x.shape[1], self._of_group(weights, x)
+        if channels + self.groups > 8:
+            return tree_scan(x, own, tree), tree_scan(torch.ones_like(weights), weights, tree)
+        # So few channels take one scan hardly longer with the ones beside them.
+        beside = F.pad(x, (0, 0, 0, 0, 0, self.groups), value=1.0)
+        sums = tree_scan(beside, weights if self.groups == 1 else torch.cat((own, weights), 1), tree)
+        return sums[:, :channels], sums[:, channels:]
 
     def extra_repr(self) -> str:
         return f"groups={self.groups}, sigma={self.sigma}, distance={self.distance!r}, metric={self.metric!r}"
