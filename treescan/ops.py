@@ -156,13 +156,13 @@ class _Edges:
         self.shape = like.shape
         self.flat = (*like.shape[:2], parent.shape[1])
         # Out here a vertex in no tree is as good as a root: nothing reaches it, and scans leave zeros there.
-        own = vertex_numbers(parent)
-        parent = torch.where(parent < 0, own, parent)
-        self.parent = parent[:, None].expand(self.flat)
-        self.root = (parent == own).reshape(parent.shape[0], 1, *self.shape[2:])
+        self.own = vertex_numbers(parent)
+        self.above = torch.where(parent < 0, self.own, parent)
+        self.parent = self.above[:, None].expand(self.flat)
 
     def without_root(self, values: Tensor) -> Tensor:
-        return torch.where(self.root, torch.zeros_like(values), values)
+        root = (self.above == self.own).reshape(-1, 1, *self.shape[2:])
+        return torch.where(root, torch.zeros_like(values), values)
 
     def of_parent(self, values: Tensor) -> Tensor:
         return values.reshape(self.flat).gather(2, self.parent).reshape(self.shape)

@@ -59,15 +59,18 @@ class TreeFilter2d(nn.Module):
                 raise ValueError(f"{name} must have a multiple of {self.groups} channels, got {tensor.shape[1]}")
         if tree is None:
             tree = build_tree(embedding if guide is None else guide, "grid", metric=self.metric)
-        # In planes: rows of a few channels are slow to subtract and to add up.
-        embedding = embedding.contiguous()
-        difference = (embedding - gather_parents(embedding, tree.parent)).unflatten(1, (self.groups, -1))
-        distance = (difference.square() if self.distance == "l2" else difference.abs()).sum(2)
-        weights = torch.exp(distance / -self.sigma).to(x.dtype)  # (B, groups, H, W)
+        weights = self._weights(embedding, tree).to(x.dtype)
         y, total = self._sums(x, weights, tree)
         # Every pixel of a tree has at least its own weight, 1; one in no tree has no mean, and comes out as zero.
         y = y / self._of_group(total.clamp(min=1), x)
         return y.contiguous(memory_format=torch.channels_last) if x.stride(1) == 1 else y
+
+    def _weights(self, embedding: Tensor, tree: Tree) -> Tensor:
+        """exp(-D / sigma) of the edges to the parents, (B, groups, H, W)."""
+        embedding = embedding.contiguous()  # in planes, for rows of a few channels are slow to subtract and to add up
+        difference = (embedding - gather_parents(embedding, tree.parent)).unflatten(1, (self.groups, -1))
+        distance = (difference.square() if self.distance == "l2" else difference.abs()).sum(2)
+        return torch.exp(distance / -self.sigma)
 
     def _of_group(self, values: Tensor, x: Tensor) -> Tensor:
         """Values (B, groups, H, W) for each channel of x, or for all alike."""
