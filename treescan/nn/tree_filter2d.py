@@ -51,23 +51,32 @@ class TreeFilter2d(nn.Module):
 
     def forward(self, x: Tensor, embedding: Tensor | None = None, guide: Tensor | None = None,
                 tree: Tree | None = None) -> Tensor:
-        embedding = x if embedding is None else embedding
-        for name, tensor in (("x", x), ("embedding", embedding)):
+        for name, tensor in (("x", x), ("embedding", x if embedding is None else embedding)):
             if tensor.ndim != 4:
                 raise ValueError(f"{name} must have shape (B, C, H, W), got {tuple(tensor.shape)}")
             if tensor.shape[1] % self.groups:
                 raise ValueError(f"{name} must have a multiple of {self.groups} channels, got {tensor.shape[1]}")
+        in_rows = x.stride(1) == 1
+        if self._has_few_channels(x):
+            x = x.contiguous()  # torch is slow on rows of a few channels
+        embedding = x if embedding is None else embedding
+        if embedding.shape[0] not in (1, x.shape[0]) or embedding.shape[2:] != x.shape[2:]:
+            raise ValueError(f"embedding must have x's batch size, height and width, x has shape {tuple(x.shape)}, embedding "
+                             f"{tuple(embedding.shape)}")
         if tree is None:
             tree = build_tree(embedding if guide is None else guide, "grid", metric=self.metric)
-        weights = self._weights(embedding, tree).to(x.dtype)
-        y, total = self._sums(x, weights, tree)
+        y, total = self._sums(x, self._weights(embedding, tree).to(x.dtype), tree)
         # Every pixel of a tree has at least its own weight, 1; one in no tree has no mean, and comes out as zero.
         y = y / self._of_group(total.clamp(min=1), x)
-        return y.contiguous(memory_format=torch.channels_last) if x.stride(1) == 1 else y
+        return y.contiguous(memory_format=torch.channels_last) if in_rows else y
+
+    def _has_few_channels(self, x: Tensor) -> bool:
+        """Whether one scan of x and its groups' ones hardly takes longer than one of x."""
+        return x.shape[1] + self.groups <= 8
 
     def _weights(self, embedding: Tensor, tree: Tree) -> Tensor:
         """exp(-D / sigma) of the edges to the parents, (B, groups, H, W)."""
-        embedding = embedding.contiguous()  # in planes, for rows of a few channels are slow to subtract and to add up
+        embedding = embedding.contiguous()  # channels in planes are quicker to fetch, and added up in one order
         difference = (embedding - gather_parents(embedding, tree.parent)).unflatten(1, (self.groups, -1))
         distance = (difference.square() if self.distance == "l2" else difference.abs()).sum(2)
         return torch.exp(distance / -self.sigma)
@@ -79,9 +88,8 @@ class TreeFilter2d(nn.Module):
     def _sums(self, x: Tensor, weights: Tensor, tree: Tree) -> tuple[Tensor, Tensor]:
         """x, and a group's ones, summed along the tree."""
         channels, own = x.shape[1], self._of_group(weights, x)
-        if channels + self.groups > 8:
+        if not self._has_few_channels(x):
             return tree_scan(x, own, tree), tree_scan(torch.ones_like(weights), weights, tree)
-        # So few channels take one scan hardly longer with the ones beside them.
         beside = F.pad(x, (0, 0, 0, 0, 0, self.groups), value=1.0)
         sums = tree_scan(beside, weights if self.groups == 1 else torch.cat((own, weights), 1), tree)
         return sums[:, :channels], sums[:, channels:]

@@ -1,5 +1,7 @@
 #include "cpu/edge_kernels.h"
 
+#include "formula.h"
+
 // As in scan_kernels.cpp: internal linkage throughout, and nothing inline from the standard library.
 
 namespace treescan {
@@ -22,41 +24,60 @@ inline T sum(const T *a, const T *b, int64_t channels, Term term) {
   return partial[0];
 }
 
-// The same sum where channels are few: those that aren't there would add nothing. Compilers see how to take several pairs of
-// rows at once, for which the result has to be somewhere else.
+// The same sum where channels are few: those that aren't there would add nothing. Compilers see how to take several pairs
+// at once if they know the strides, and that the sums are somewhere else.
 template <int Channels, class T, class Term>
-void few_channels(const T *a, const T *b, int64_t count, T *__restrict sums, Term term) {
-  for (int64_t i = 0; i < count; ++i) {
+TREESCAN_FORMULA void few_channels(const Pairs<T> &pairs, int64_t stride, int64_t channel_stride, T *__restrict sums,
+                                   Term term) {
+  for (int64_t i = 0; i < pairs.count; ++i) {
     T partial[Channels];
-    for (int l = 0; l < Channels; ++l) partial[l] = T{} + term(a[i * Channels + l], b[i * Channels + l]);
+    for (int l = 0; l < Channels; ++l) {
+      const int64_t at = i * stride + l * channel_stride;
+      partial[l] = T{} + term(pairs.a[at], pairs.b[at]);
+    }
     for (int half = 2; half > 0; half /= 2)
       for (int l = 0; l < half && l + half < Channels; ++l) partial[l] += partial[l + half];
     sums[i] = partial[0];
   }
 }
 
+template <int Channels, class T, class Term>
+inline void few_sums(const Pairs<T> &pairs, T *sums, Term term) {
+  if (pairs.stride == 1) {
+    few_channels<Channels>(pairs, 1, pairs.channel_stride, sums, term);
+  } else if (pairs.stride == Channels && pairs.channel_stride == 1) {
+    few_channels<Channels>(pairs, Channels, 1, sums, term);
+  } else {
+    few_channels<Channels>(pairs, pairs.stride, pairs.channel_stride, sums, term);
+  }
+}
+
 template <class T, class Term>
-inline void all_sums(const T *a, const T *b, int64_t stride, int64_t count, int64_t channels, T *sums, Term term) {
-  if (stride == channels && channels == 1) return few_channels<1>(a, b, count, sums, term);
-  if (stride == channels && channels == 2) return few_channels<2>(a, b, count, sums, term);
-  if (stride == channels && channels == 3) return few_channels<3>(a, b, count, sums, term);
-  if (stride == channels && channels == 4) return few_channels<4>(a, b, count, sums, term);
-  for (int64_t i = 0; i < count; ++i) sums[i] = sum(a + i * stride, b + i * stride, channels, term);
+inline void all_sums(const Pairs<T> &pairs, T *sums, Term term) {
+  switch (pairs.channels) {
+    case 1: return few_sums<1>(pairs, sums, term);
+    case 2: return few_sums<2>(pairs, sums, term);
+    case 3: return few_sums<3>(pairs, sums, term);
+    case most_planes: return few_sums<most_planes>(pairs, sums, term);
+    default:
+      for (int64_t i = 0; i < pairs.count; ++i)
+        sums[i] = sum(pairs.a + i * pairs.stride, pairs.b + i * pairs.stride, pairs.channels, term);
+  }
 }
 
 template <class T>
-void products(const T *a, const T *b, int64_t stride, int64_t count, int64_t channels, T *sums) {
-  all_sums(a, b, stride, count, channels, sums, [](T x, T y) { return x * y; });
+void products(const Pairs<T> &pairs, T *sums) {
+  all_sums(pairs, sums, [](T x, T y) { return x * y; });
 }
 
 template <class T>
-void squared_differences(const T *a, const T *b, int64_t stride, int64_t count, int64_t channels, T *sums) {
-  all_sums(a, b, stride, count, channels, sums, [](T x, T y) { return (x - y) * (x - y); });
+void squared_differences(const Pairs<T> &pairs, T *sums) {
+  all_sums(pairs, sums, [](T x, T y) { return (x - y) * (x - y); });
 }
 
 template <class T>
-void absolute_differences(const T *a, const T *b, int64_t stride, int64_t count, int64_t channels, T *sums) {
-  all_sums(a, b, stride, count, channels, sums, [](T x, T y) { return x < y ? y - x : x - y; });
+void absolute_differences(const Pairs<T> &pairs, T *sums) {
+  all_sums(pairs, sums, [](T x, T y) { return x < y ? y - x : x - y; });
 }
 
 constexpr EdgeKernelTable kernels = {

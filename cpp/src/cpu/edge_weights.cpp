@@ -26,11 +26,11 @@ const EdgeKernelTable &edge_kernel_table() { return TREESCAN_KERNEL(edge_table)(
 
 namespace {
 
-// Where features are read: rows of channels that lie together, in the caller's memory or in a copy of some vertices.
+// Where features are read: in the caller's memory or in a copy of some vertices, as kernels take them.
 template <class T>
 struct Rows {
   const T *data;
-  int64_t stride;
+  int64_t stride, channel_stride;
   const T *operator[](int64_t i) const { return data + i * stride; }
 };
 
@@ -45,22 +45,22 @@ struct Metric {
   bool needs_norms() const { return kind == TREESCAN_COSINE; }
 
   void norms(const Rows<T> &rows, int64_t count, T *norm) const {
-    kernels.products(rows[0], rows[0], rows.stride, count, channels, norm);
+    kernels.products({rows[0], rows[0], rows.stride, rows.channel_stride, channels, count}, norm);
     for (int64_t i = 0; i < count; ++i) norm[i] = std::max(std::sqrt(norm[i]), static_cast<T>(1e-8));
   }
 
-  // Of the pairs a[i] and b[i] of rows at the same stride, for up to longest_run of them.
-  void costs(const Rows<T> &a, const T *b, const T *norm_a, const T *norm_b, int64_t count, float *cost) const {
+  // Of up to longest_run pairs.
+  void costs(const Pairs<T> &pairs, const T *norm_a, const T *norm_b, float *cost) const {
     T sums[longest_run];
     switch (kind) {
       case TREESCAN_COSINE:
-        kernels.products(a[0], b, a.stride, count, channels, sums);
-        for (int64_t i = 0; i < count; ++i) cost[i] = static_cast<float>(-(sums[i] / (norm_a[i] * norm_b[i])));
+        kernels.products(pairs, sums);
+        for (int64_t i = 0; i < pairs.count; ++i) cost[i] = static_cast<float>(-(sums[i] / (norm_a[i] * norm_b[i])));
         return;
-      case TREESCAN_L2: kernels.squared_differences(a[0], b, a.stride, count, channels, sums); break;
-      default: kernels.absolute_differences(a[0], b, a.stride, count, channels, sums);
+      case TREESCAN_L2: kernels.squared_differences(pairs, sums); break;
+      default: kernels.absolute_differences(pairs, sums);
     }
-    for (int64_t i = 0; i < count; ++i) cost[i] = static_cast<float>(sums[i]);
+    for (int64_t i = 0; i < pairs.count; ++i) cost[i] = static_cast<float>(sums[i]);
   }
 };
 
@@ -77,7 +77,8 @@ class Features {
   Features(const treescan_tensor &tensor, const CopyKernels &copy)
       : tensor_(tensor), layout_(layout_of(tensor)), copy_(copy) {
     const bool own_type = tensor.dtype == TREESCAN_FLOAT32 || tensor.dtype == TREESCAN_FLOAT64;
-    in_place = own_type && layout_.channel_stride == 1 && layout_.one_row;
+    const bool in_planes = tensor.sizes[1] <= most_planes && layout_.column_stride == 1;
+    in_place = own_type && layout_.one_row && (layout_.channel_stride == 1 || in_planes);
   }
 
   bool in_place;
@@ -88,11 +89,11 @@ class Features {
   Rows<T> read(int64_t item, int64_t first, int64_t count, T *place) const {
     const int64_t offset = item * tensor_.strides[0] + layout_.offset(first);
     const void *const source = static_cast<const char *>(tensor_.data) + offset * dtype_size(tensor_.dtype);
-    if (in_place) return {static_cast<const T *>(source), layout_.column_stride};
+    if (in_place) return {static_cast<const T *>(source), layout_.column_stride, layout_.channel_stride};
     Layout layout = layout_;
     layout.columns = std::min(layout.columns, count);
     copy_.load(tensor_.dtype, source, layout, count, tensor_.sizes[1], tensor_.sizes[1], place);
-    return {place, tensor_.sizes[1]};
+    return {place, tensor_.sizes[1], 1};
   }
 
  private:
@@ -149,7 +150,8 @@ void stencil_weights(const Graph &graph, const Features<T> &features, const Metr
           const int64_t a = from - first, b = a + stencil.distance(k);
           float values[longest_run];
           if (graph.has(item, {static_cast<int32_t>(from), static_cast<int32_t>(from + stencil.distance(k))})) {
-            metric.costs({rows[a], rows.stride}, rows[b], norm_of(a), norm_of(b), to - from, values);
+            metric.costs({rows[a], rows[b], rows.stride, rows.channel_stride, metric.channels, to - from}, norm_of(a),
+                         norm_of(b), values);
             if (exponential)
               for (int64_t i = 0; i < to - from; ++i) values[i] = exponential_of(values[i], item, e + i);
           } else {
@@ -187,7 +189,7 @@ void list_weights(const Graph &graph, const Features<T> &features, const Metric<
           metric.norms(b, 1, &norm_b);
         }
         float value;
-        metric.costs(a, b[0], &norm_a, &norm_b, 1, &value);
+        metric.costs({a[0], b[0], a.stride, a.channel_stride, metric.channels, 1}, &norm_a, &norm_b, &value);
         if (exponential) value = exponential_of(value, item, e);
         target[e * cost.strides[1]] = value;
       }
