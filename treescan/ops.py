@@ -152,16 +152,15 @@ def vertex_numbers(parent: Tensor) -> Tensor:
 class _Edges:
     """Tree edges as torch sees them, for the derivatives that the library has no fused function for."""
 
-    def __init__(self, parent: Tensor, like: Tensor):
+    def __init__(self, parent: Tensor, like: Tensor, spanning: bool = False):
         self.shape = like.shape
         self.flat = (*like.shape[:2], parent.shape[1])
         # Out here a vertex in no tree is as good as a root: nothing reaches it, and scans leave zeros there.
-        self.own = vertex_numbers(parent)
-        self.above = torch.where(parent < 0, self.own, parent)
+        self.above = as_index(parent) if spanning else torch.where(parent < 0, vertex_numbers(parent), parent)
         self.parent = self.above[:, None].expand(self.flat)
 
     def without_root(self, values: Tensor) -> Tensor:
-        root = (self.above == self.own).reshape(-1, 1, *self.shape[2:])
+        root = (self.above == vertex_numbers(self.above)).reshape(-1, 1, *self.shape[2:])
         return torch.where(root, torch.zeros_like(values), values)
 
     def of_parent(self, values: Tensor) -> Tensor:
@@ -172,11 +171,11 @@ class _Edges:
         return torch.zeros_like(values).scatter_add(2, self.parent, values).reshape(self.shape)
 
 
-def gather_parents(values: Tensor, parent: Tensor) -> Tensor:
+def gather_parents(values: Tensor, parent: Tensor, spanning: bool = False) -> Tensor:
     """values[v] of each vertex's parent, for values (B, C, V) or (B, C, H, W) and parent (B|1, V); differentiable.
 
-    A vertex without a parent gets its own value."""
-    return _Edges(parent, values).of_parent(values)
+    A vertex without a parent gets its own value. Where trees are known to be `spanning`, nobody looks for such vertices."""
+    return _Edges(parent, values, spanning).of_parent(values)
 
 
 def _differentiable_backward(grad: Tensor, x: Tensor, weights: Tensor, parent: Tensor, order: Tensor,

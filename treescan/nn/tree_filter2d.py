@@ -63,9 +63,10 @@ class TreeFilter2d(nn.Module):
         if embedding.shape[0] not in (1, x.shape[0]) or embedding.shape[2:] != x.shape[2:]:
             raise ValueError(f"embedding must have x's batch size, height and width, x has shape {tuple(x.shape)}, embedding "
                              f"{tuple(embedding.shape)}")
+        spanning = tree is None
         if tree is None:
             tree = build_tree(embedding if guide is None else guide, "grid", metric=self.metric)
-        y, total = self._sums(x, self._weights(embedding, tree).to(x.dtype), tree)
+        y, total = self._sums(x, self._weights(embedding, tree, spanning).to(x.dtype), tree)
         # Every pixel of a tree has at least its own weight, 1; one in no tree has no mean, and comes out as zero.
         y = y / self._of_group(total.clamp(min=1), x)
         return y.contiguous(memory_format=torch.channels_last) if in_rows else y
@@ -74,10 +75,10 @@ class TreeFilter2d(nn.Module):
         """Whether one scan of x and its groups' ones hardly takes longer than one of x."""
         return x.shape[1] + self.groups <= 8
 
-    def _weights(self, embedding: Tensor, tree: Tree) -> Tensor:
+    def _weights(self, embedding: Tensor, tree: Tree, spanning: bool) -> Tensor:
         """exp(-D / sigma) of the edges to the parents, (B, groups, H, W)."""
         embedding = embedding.contiguous()  # channels in planes are quicker to fetch, and added up in one order
-        difference = (embedding - gather_parents(embedding, tree.parent)).unflatten(1, (self.groups, -1))
+        difference = (embedding - gather_parents(embedding, tree.parent, spanning)).unflatten(1, (self.groups, -1))
         distance = (difference.square() if self.distance == "l2" else difference.abs()).sum(2)
         return torch.exp(distance / -self.sigma)
 

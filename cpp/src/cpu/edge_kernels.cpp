@@ -30,38 +30,42 @@ template <int Channels, class T, class Term>
 TREESCAN_FORMULA void few_channels(const Pairs<T> &pairs, int64_t stride, int64_t channel_stride, T *__restrict sums,
                                    Term term) {
   for (int64_t i = 0; i < pairs.count; ++i) {
-    T partial[Channels];
-    for (int l = 0; l < Channels; ++l) {
+    const auto partial = [&](int64_t l) {
       const int64_t at = i * stride + l * channel_stride;
-      partial[l] = T{} + term(pairs.a[at], pairs.b[at]);
+      return T{} + term(pairs.a[at], pairs.b[at]);
+    };
+    T even = partial(0);
+    if constexpr (Channels > 2) even += partial(2);
+    if constexpr (Channels > 1) {
+      T odd = partial(1);
+      if constexpr (Channels > 3) odd += partial(3);
+      even += odd;
     }
-    for (int half = 2; half > 0; half /= 2)
-      for (int l = 0; l < half && l + half < Channels; ++l) partial[l] += partial[l + half];
-    sums[i] = partial[0];
+    sums[i] = even;
   }
 }
 
+template <class T, class Term>
+inline void sums_of_rows(const Pairs<T> &pairs, T *sums, Term term) {
+  for (int64_t i = 0; i < pairs.count; ++i)
+    sums[i] = sum(pairs.a + i * pairs.stride, pairs.b + i * pairs.stride, pairs.channels, term);
+}
+
 template <int Channels, class T, class Term>
-inline void few_sums(const Pairs<T> &pairs, T *sums, Term term) {
-  if (pairs.stride == 1) {
-    few_channels<Channels>(pairs, 1, pairs.channel_stride, sums, term);
-  } else if (pairs.stride == Channels && pairs.channel_stride == 1) {
-    few_channels<Channels>(pairs, Channels, 1, sums, term);
-  } else {
-    few_channels<Channels>(pairs, pairs.stride, pairs.channel_stride, sums, term);
-  }
+inline void sums_of_few(const Pairs<T> &pairs, T *sums, Term term) {
+  if (pairs.stride == 1) return few_channels<Channels>(pairs, 1, pairs.channel_stride, sums, term);
+  if (pairs.stride == Channels) return few_channels<Channels>(pairs, Channels, 1, sums, term);
+  sums_of_rows(pairs, sums, term);
 }
 
 template <class T, class Term>
 inline void all_sums(const Pairs<T> &pairs, T *sums, Term term) {
   switch (pairs.channels) {
-    case 1: return few_sums<1>(pairs, sums, term);
-    case 2: return few_sums<2>(pairs, sums, term);
-    case 3: return few_sums<3>(pairs, sums, term);
-    case most_planes: return few_sums<most_planes>(pairs, sums, term);
-    default:
-      for (int64_t i = 0; i < pairs.count; ++i)
-        sums[i] = sum(pairs.a + i * pairs.stride, pairs.b + i * pairs.stride, pairs.channels, term);
+    case 1: return sums_of_few<1>(pairs, sums, term);
+    case 2: return sums_of_few<2>(pairs, sums, term);
+    case 3: return sums_of_few<3>(pairs, sums, term);
+    case most_planes: return sums_of_few<most_planes>(pairs, sums, term);
+    default: return sums_of_rows(pairs, sums, term);
   }
 }
 
@@ -75,9 +79,15 @@ void squared_differences(const Pairs<T> &pairs, T *sums) {
   all_sums(pairs, sums, [](T x, T y) { return (x - y) * (x - y); });
 }
 
+// The loop stays free of branches, which a choice between x - y and y - x would bring: either may trap.
+template <class T>
+TREESCAN_FORMULA T absolute(T x) {
+  return x < 0 ? -x : x;
+}
+
 template <class T>
 void absolute_differences(const Pairs<T> &pairs, T *sums) {
-  all_sums(pairs, sums, [](T x, T y) { return x < y ? y - x : x - y; });
+  all_sums(pairs, sums, [](T x, T y) { return absolute(x - y); });
 }
 
 constexpr EdgeKernelTable kernels = {

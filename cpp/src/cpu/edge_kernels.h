@@ -7,8 +7,8 @@ namespace treescan {
 
 constexpr int64_t most_planes = 4;
 
-// The vertices at a + i * stride and b + i * stride, for i in [0, count). Their channels lie together or, if there are at
-// most `most_planes`, as far apart as one likes.
+// The vertices at a + i * stride and b + i * stride, for i in [0, count). Their channels lie together; where the vertices do
+// and there are at most `most_planes` channels, each may have a plane instead.
 template <class T>
 struct Pairs {
   const T *a, *b;
