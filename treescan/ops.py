@@ -81,7 +81,8 @@ _kernels: dict[OpOverload[..., Any], Callable[..., Any]] = {}
 def call(op: OpOverload[P, T], *arguments: P.args, **keywords: P.kwargs) -> T:
     """`op(*arguments, **keywords)`, without the dispatcher where it would do nothing but pass the call on: that takes
     longer than a scan of a small image."""
-    function: Callable[P, T] = _kernels[op] if _nobody_looks_on((*arguments, *keywords.values())) else op
+    tensors = (*arguments, *keywords.values()) if keywords else arguments
+    function: Callable[P, T] = _kernels[op] if _nobody_looks_on(tensors) else op
     return function(*arguments, **keywords)
 
 
@@ -92,10 +93,11 @@ def _nobody_looks_on(arguments: Iterable[object]) -> bool:
         return False
     grad = torch.is_grad_enabled()
     for argument in arguments:
-        if isinstance(argument, Tensor):
-            if (type(argument) is not Tensor or not (argument.is_cpu or argument.is_cuda)
-                    or grad and argument.requires_grad):
+        if type(argument) is Tensor:
+            if grad and argument.requires_grad or not (argument.is_cpu or argument.is_cuda):
                 return False
+        elif isinstance(argument, Tensor):
+            return False
     return not (forward_ad._current_level >= 0 or torch._C._are_functorch_transforms_active()
                 or torch._C._len_torch_dispatch_stack() or torch._C._len_torch_function_stack()
                 or torch._C._get_tracing_state() or torch._C._is_any_autocast_enabled()
