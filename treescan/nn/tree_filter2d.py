@@ -26,11 +26,11 @@ class TreeFilter2d(nn.Module):
         metric: the cost that the tree minimises: "l2", "l1" or "cosine".
 
     `forward(x, embedding=None, guide=None, tree=None)`: x (B, C, H, W), embedding (B, E, H, W) (default x), guide
-    (B, any, H, W) that the tree is built from (default the embedding), or a Tree instead. Returns (B, C, H, W).
-    Differentiable in x and embedding; no gradient flows through the tree.
+    (B, any, H, W) that the tree is built from (default the embedding), or a Tree instead. Returns (B, C, H, W), in
+    channels-last memory if x is. Differentiable in x and embedding; no gradient flows through the tree.
 
-    Raises ValueError for groups that don't divide the channels or sigma <= 0, and what `tree_scan` raises.
-    O(B (C + E) H W); deterministic, the same bits for any number of threads.
+    Raises ValueError for groups that don't divide the channels, sigma <= 0 or sizes that don't fit together, and what
+    `tree_scan` raises. O(B (C + E) H W); deterministic, the same bits for any number of threads and any memory layout.
 
     >>> TreeFilter2d(groups=2)(torch.ones(1, 4, 3, 3)).sum().item()
     36.0
