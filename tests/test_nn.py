@@ -30,6 +30,68 @@ def test_tree_filter_against_its_definition():
     torch.testing.assert_close(y.flatten(2), expected)
 
 
+@pytest.mark.parametrize("channels", [3, 12])
+@pytest.mark.parametrize("groups", [1, 3])
+def test_tree_filter_in_any_memory_layout(channels, groups):
+    """The same bits, in memory laid out as x's: few channels, which take another way, and many."""
+    x, embedding = torch.rand(2, channels, 5, 7), torch.rand(2, 48, 5, 7)
+    module = nn.TreeFilter2d(groups, sigma=0.3)
+    y = module(x, embedding)
+    assert y.is_contiguous()
+    last, apart = x.contiguous(memory_format=torch.channels_last), torch.stack((x, x), -1)[..., 0]
+    assert torch.equal(module(apart, embedding), y)
+    for item in (slice(None), slice(1)):
+        found = module(last[item], embedding.contiguous(memory_format=torch.channels_last)[item])
+        assert torch.equal(found, y[item]) and found.is_contiguous(memory_format=torch.channels_last)
+        assert found.stride(1) == 1
+
+
+@pytest.mark.parametrize("groups", [1, 2])
+def test_tree_filter_of_few_and_of_many_channels(groups):
+    """A channel's result and gradients don't depend on how many others there are."""
+    x, embedding, gradient = (torch.rand(2, c, 5, 6, dtype=torch.float64) for c in (4, 6, 4))
+    tree = treescan.build_tree(torch.rand(2, 3, 5, 6))
+    module = nn.TreeFilter2d(groups, sigma=0.3)
+
+    def run(times):
+        few, e = x.unflatten(1, (groups, -1)).clone().requires_grad_(), embedding.clone().requires_grad_()
+        y = module(few.repeat(1, 1, times, 1, 1).flatten(1, 2), e, tree=tree)
+        y = y.unflatten(1, (groups, -1))[:, :, :few.shape[2]].flatten(1, 2)
+        return y, *torch.autograd.grad(y, (few, e), gradient)
+
+    for few, many in zip(run(1), run(4)):
+        torch.testing.assert_close(few, many, rtol=1e-12, atol=1e-14)
+    assert torch.equal(run(1)[0], run(4)[0])
+
+
+@pytest.mark.parametrize("channels", [2, 12])
+def test_tree_filter_compiles(channels):
+    x, embedding = torch.rand(1, channels, 4, 5, requires_grad=True), torch.rand(1, 3, 4, 5, requires_grad=True)
+    module = nn.TreeFilter2d(sigma=0.3)
+    compiled = torch.compile(module, fullgraph=True, backend="aot_eager")
+    for run in (lambda f: f(x), lambda f: f(x, embedding)):
+        found, wanted = ((y, *torch.autograd.grad(y.square().sum(), x)) for y in (run(compiled), run(module)))
+        torch.testing.assert_close(found, wanted)
+
+
+def test_tree_filter_keeps_masked_pixels_to_themselves():
+    """Whatever is in them: their mean is zero, and no gradient comes from them."""
+    x = torch.rand(1, 2, 4, 5, dtype=torch.float64)
+    mask = torch.rand(1, 4, 5) < 0.7
+    clean = torch.where(mask[:, None], x, 0.0)
+    tree = treescan.build_tree(clean, metric="l2", mask=mask)
+    wrong = torch.where(mask[:, None], x, torch.nan).requires_grad_()
+    clean.requires_grad_()
+    module = nn.TreeFilter2d(sigma=0.3)
+    inside = mask[:, None].expand_as(x)
+    results = []
+    for values in (clean, wrong):
+        y = module(values, tree=tree)
+        results.append((y, torch.autograd.grad(y[inside].square().sum(), values)[0][inside]))
+    assert torch.equal(results[0][0], results[1][0]) and (results[0][0][~inside] == 0).all()
+    torch.testing.assert_close(results[0][1], results[1][1])
+
+
 def test_tree_filter_gradients():
     x, embedding = (torch.rand(1, 2, 3, 3, dtype=torch.float64, requires_grad=True) for _ in range(2))
     tree = treescan.build_tree(embedding.detach(), metric="l2")
@@ -92,6 +154,8 @@ def test_tree_ssm_scans_channels_last(monkeypatch):
     (lambda: nn.TreeFilter2d(distance="cosine"), "distance must be 'l2' or 'l1', got 'cosine'"),
     (lambda: nn.TreeFilter2d()(torch.zeros(4, 2, 2)), r"x must have shape \(B, C, H, W\), got \(4, 2, 2\)"),
     (lambda: nn.TreeFilter2d(groups=3)(torch.zeros(1, 4, 2, 2)), "multiple of 3 channels, got 4"),
+    (lambda: nn.TreeFilter2d()(torch.zeros(2, 3, 2, 2), torch.zeros(2, 1, 2, 3)),
+     r"embedding must have x's batch size, height and width, x has shape \(2, 3, 2, 2\), embedding \(2, 1, 2, 3\)"),
 ])
 def test_errors(build, message):
     with pytest.raises(ValueError, match=message):

@@ -60,7 +60,8 @@ def _graph_for(graph: str | Graph, name: str, tensor: Tensor, window: int,
 
 
 def _num_vertices(tensor: Tensor) -> int:
-    return tensor.shape[2] if tensor.ndim == 3 else tensor.shape[2] * tensor.shape[3]
+    shape = tensor.shape
+    return shape[2] if len(shape) == 3 else shape[2] * shape[3]
 
 
 def _spanning_tree(graph: Graph, cost: Tensor, maximum: bool, root: int | Tensor, mask: Tensor | None) -> Tree:
@@ -289,7 +290,8 @@ def tree_scan(x: Tensor, weights: Tensor, graph: str | Graph | Tree = "grid", *,
         if mask is not None:
             raise ValueError("mask can't be given beside a Tree: give it to what builds the tree")
         parent, order = graph.parent, graph.order
-        if parent.ndim != 2 or parent.shape[1] != _num_vertices(x) or parent.shape[0] not in (1, x.shape[0]):
+        shape = parent.shape
+        if len(shape) != 2 or shape[1] != _num_vertices(x) or shape[0] not in (1, x.shape[0]):
             raise ValueError(f"graph's parent must have shape ({x.shape[0]}, {_num_vertices(x)}) or "
                              f"(1, {_num_vertices(x)}) for x of shape {_shape(x)}, got {_shape(parent)}")
     else:

@@ -81,7 +81,8 @@ _kernels: dict[OpOverload[..., Any], Callable[..., Any]] = {}
 def call(op: OpOverload[P, T], *arguments: P.args, **keywords: P.kwargs) -> T:
     """`op(*arguments, **keywords)`, without the dispatcher where it would do nothing but pass the call on: that takes
     longer than a scan of a small image."""
-    function: Callable[P, T] = _kernels[op] if _nobody_looks_on((*arguments, *keywords.values())) else op
+    tensors = (*arguments, *keywords.values()) if keywords else arguments
+    function: Callable[P, T] = _kernels[op] if _nobody_looks_on(tensors) else op
     return function(*arguments, **keywords)
 
 
@@ -92,10 +93,11 @@ def _nobody_looks_on(arguments: Iterable[object]) -> bool:
         return False
     grad = torch.is_grad_enabled()
     for argument in arguments:
-        if isinstance(argument, Tensor):
-            if (type(argument) is not Tensor or not (argument.is_cpu or argument.is_cuda)
-                    or grad and argument.requires_grad):
+        if type(argument) is Tensor:
+            if grad and argument.requires_grad or not (argument.is_cpu or argument.is_cuda):
                 return False
+        elif isinstance(argument, Tensor):
+            return False
     return not (forward_ad._current_level >= 0 or torch._C._are_functorch_transforms_active()
                 or torch._C._len_torch_dispatch_stack() or torch._C._len_torch_function_stack()
                 or torch._C._get_tracing_state() or torch._C._is_any_autocast_enabled()
@@ -152,16 +154,16 @@ def vertex_numbers(parent: Tensor) -> Tensor:
 class _Edges:
     """Tree edges as torch sees them, for the derivatives that the library has no fused function for."""
 
-    def __init__(self, parent: Tensor, like: Tensor):
+    def __init__(self, parent: Tensor, like: Tensor, spanning: bool = False):
         self.shape = like.shape
         self.flat = (*like.shape[:2], parent.shape[1])
         # Out here a vertex in no tree is as good as a root: nothing reaches it, and scans leave zeros there.
-        own = vertex_numbers(parent)
-        self.parent = torch.where(parent < 0, own, parent)[:, None].expand(self.flat)
-        self.root = (self.parent == own[:, None]).reshape(self.shape)
+        self.above = as_index(parent) if spanning else torch.where(parent < 0, vertex_numbers(parent), parent)
+        self.parent = self.above[:, None].expand(self.flat)
 
     def without_root(self, values: Tensor) -> Tensor:
-        return torch.where(self.root, torch.zeros_like(values), values)
+        root = (self.above == vertex_numbers(self.above)).reshape(-1, 1, *self.shape[2:])
+        return torch.where(root, torch.zeros_like(values), values)
 
     def of_parent(self, values: Tensor) -> Tensor:
         return values.reshape(self.flat).gather(2, self.parent).reshape(self.shape)
@@ -171,11 +173,11 @@ class _Edges:
         return torch.zeros_like(values).scatter_add(2, self.parent, values).reshape(self.shape)
 
 
-def gather_parents(values: Tensor, parent: Tensor) -> Tensor:
+def gather_parents(values: Tensor, parent: Tensor, spanning: bool = False) -> Tensor:
     """values[v] of each vertex's parent, for values (B, C, V) or (B, C, H, W) and parent (B|1, V); differentiable.
 
-    A vertex without a parent gets its own value."""
-    return _Edges(parent, values).of_parent(values)
+    A vertex without a parent gets its own value. Where trees are known to be `spanning`, nobody looks for such vertices."""
+    return _Edges(parent, values, spanning).of_parent(values)
 
 
 def _differentiable_backward(grad: Tensor, x: Tensor, weights: Tensor, parent: Tensor, order: Tensor,

@@ -70,7 +70,7 @@ template <class T>
 void check_layouts() {
   const int64_t h = 3, w = 4, v = h * w;
   for (const int64_t b : {1, 2})
-    for (const int64_t c : {1, 5, 17}) {
+    for (const int64_t c : {1, 2, 3, 4, 5, 17}) {
       const treescan::graph graph = treescan::grid(h, w, 8);
       check_edge_weights<T>(graph, {b, c, v}, {}, 1);
       check_edge_weights<T>(graph, {b, c, v}, {c * v, 1, c}, 2);          // channels last
@@ -143,6 +143,11 @@ TEST(edge_weights_of_every_graph) {
   check_edge_weights<float>(treescan::grid(1, 9), {2, 3, 9}, {}, 2);
   check_edge_weights<float>(treescan::grid(9, 1, 8), {2, 3, 9}, {}, 3);
   check_edge_weights<float>(treescan::chain(9), {2, 3, 9}, {}, 4);
+  // More vertices in a row than are weighed at a time.
+  for (const Shape &strides : {Shape{1560, 520, 1}, Shape{1560, 1, 3}, Shape{2080, 1, 4}}) {
+    check_edge_weights<float>(treescan::chain(520), {2, 3, 520}, strides, 8);
+    check_edge_weights<double>(treescan::grid(2, 260, 8), {2, 3, 520}, strides, 9);
+  }
   check_edge_weights<float>(treescan::tokens(9, 3), {2, 3, 9}, {27, 1, 3}, 5);
   check_edge_weights<float>(treescan::grid(3, 4), {0, 3, 12}, {}, 6);
   check_edge_weights<float>(treescan::grid(3, 4), {2, 0, 12}, {}, 7);

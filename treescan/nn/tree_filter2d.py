@@ -4,6 +4,7 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from ..functional import Metric, build_tree, tree_scan
 from ..ops import gather_parents
@@ -25,11 +26,11 @@ class TreeFilter2d(nn.Module):
         metric: the cost that the tree minimises: "l2", "l1" or "cosine".
 
     `forward(x, embedding=None, guide=None, tree=None)`: x (B, C, H, W), embedding (B, E, H, W) (default x), guide
-    (B, any, H, W) that the tree is built from (default the embedding), or a Tree instead. Returns (B, C, H, W).
-    Differentiable in x and embedding; no gradient flows through the tree.
+    (B, any, H, W) that the tree is built from (default the embedding), or a Tree instead. Returns (B, C, H, W), in
+    channels-last memory if x is. Differentiable in x and embedding; no gradient flows through the tree.
 
-    Raises ValueError for groups that don't divide the channels or sigma <= 0, and what `tree_scan` raises.
-    O(B (C + E) H W); deterministic, the same bits for any number of threads.
+    Raises ValueError for groups that don't divide the channels, sigma <= 0 or sizes that don't fit together, and what
+    `tree_scan` raises. O(B (C + E) H W); deterministic, the same bits for any number of threads and any memory layout.
 
     >>> TreeFilter2d(groups=2)(torch.ones(1, 4, 3, 3)).sum().item()
     36.0
@@ -50,23 +51,49 @@ class TreeFilter2d(nn.Module):
 
     def forward(self, x: Tensor, embedding: Tensor | None = None, guide: Tensor | None = None,
                 tree: Tree | None = None) -> Tensor:
-        embedding = x if embedding is None else embedding
-        for name, tensor in (("x", x), ("embedding", embedding)):
+        for name, tensor in (("x", x), ("embedding", x if embedding is None else embedding)):
             if tensor.ndim != 4:
                 raise ValueError(f"{name} must have shape (B, C, H, W), got {tuple(tensor.shape)}")
             if tensor.shape[1] % self.groups:
                 raise ValueError(f"{name} must have a multiple of {self.groups} channels, got {tensor.shape[1]}")
+        in_rows = x.stride(1) == 1
+        if self._has_few_channels(x):
+            x = x.contiguous()  # torch is slow on rows of a few channels
+        embedding = x if embedding is None else embedding
+        if embedding.shape[0] not in (1, x.shape[0]) or embedding.shape[2:] != x.shape[2:]:
+            raise ValueError(f"embedding must have x's batch size, height and width, x has shape {tuple(x.shape)}, embedding "
+                             f"{tuple(embedding.shape)}")
+        spanning = tree is None
         if tree is None:
             tree = build_tree(embedding if guide is None else guide, "grid", metric=self.metric)
-        difference = embedding - gather_parents(embedding, tree.parent)
-        difference = difference.unflatten(1, (self.groups, -1))
+        y, total = self._sums(x, self._weights(embedding, tree, spanning).to(x.dtype), tree)
+        # Every pixel of a tree has at least its own weight, 1; one in no tree has no mean, and comes out as zero.
+        y = y / self._of_group(total.clamp(min=1), x)
+        return y.contiguous(memory_format=torch.channels_last) if in_rows else y
+
+    def _has_few_channels(self, x: Tensor) -> bool:
+        """Whether one scan of x and its groups' ones hardly takes longer than one of x."""
+        return x.shape[1] + self.groups <= 8
+
+    def _weights(self, embedding: Tensor, tree: Tree, spanning: bool) -> Tensor:
+        """exp(-D / sigma) of the edges to the parents, (B, groups, H, W)."""
+        embedding = embedding.contiguous()  # channels in planes are quicker to fetch, and added up in one order
+        difference = (embedding - gather_parents(embedding, tree.parent, spanning)).unflatten(1, (self.groups, -1))
         distance = (difference.square() if self.distance == "l2" else difference.abs()).sum(2)
-        weights = torch.exp(-distance / self.sigma).to(x.dtype)  # (B, groups, H, W)
-        total = tree_scan(torch.ones_like(weights), weights, tree)
-        total = total.masked_fill(total == 0, 1)  # a pixel in no tree has no mean: it comes out as zero
-        each = x.shape[1] // self.groups
-        y = tree_scan(x, weights.repeat_interleave(each, 1), tree)
-        return y / total.repeat_interleave(each, 1)
+        return torch.exp(distance / -self.sigma)
+
+    def _of_group(self, values: Tensor, x: Tensor) -> Tensor:
+        """Values (B, groups, H, W) for each channel of x, or for all alike."""
+        return values if self.groups == 1 else values.repeat_interleave(x.shape[1] // self.groups, 1)
+
+    def _sums(self, x: Tensor, weights: Tensor, tree: Tree) -> tuple[Tensor, Tensor]:
+        """x, and a group's ones, summed along the tree."""
+        channels, own = x.shape[1], self._of_group(weights, x)
+        if not self._has_few_channels(x):
+            return tree_scan(x, own, tree), tree_scan(torch.ones_like(weights), weights, tree)
+        beside = F.pad(x, (0, 0, 0, 0, 0, self.groups), value=1.0)
+        sums = tree_scan(beside, weights if self.groups == 1 else torch.cat((own, weights), 1), tree)
+        return sums[:, :channels], sums[:, channels:]
 
     def extra_repr(self) -> str:
         return f"groups={self.groups}, sigma={self.sigma}, distance={self.distance!r}, metric={self.metric!r}"

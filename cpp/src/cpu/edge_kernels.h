@@ -5,13 +5,23 @@
 
 namespace treescan {
 
+constexpr int64_t most_planes = 4;
+
+// The vertices at a + i * stride and b + i * stride, for i in [0, count). Their channels lie together; where the vertices do
+// and there are at most `most_planes` channels, each may have a plane instead.
+template <class T>
+struct Pairs {
+  const T *a, *b;
+  int64_t stride, channel_stride, channels, count;
+};
+
 // Every sum is made of 16 partial sums: number l takes the channels c = l mod 16 in ascending order, and they are folded
 // by halves. That order is part of the result, which is the same to the bit in all builds.
 template <class T>
 struct EdgeKernels {
-  T (*product)(const T *a, const T *b, int64_t channels);
-  T (*squared_difference)(const T *a, const T *b, int64_t channels);
-  T (*absolute_difference)(const T *a, const T *b, int64_t channels);
+  void (*products)(const Pairs<T> &, T *sums);
+  void (*squared_differences)(const Pairs<T> &, T *sums);
+  void (*absolute_differences)(const Pairs<T> &, T *sums);
 };
 
 struct EdgeKernelTable {

@@ -26,6 +26,16 @@ const EdgeKernelTable &edge_kernel_table() { return TREESCAN_KERNEL(edge_table)(
 
 namespace {
 
+// Where features are read: in the caller's memory or in a copy of some vertices, as kernels take them.
+template <class T>
+struct Rows {
+  const T *data;
+  int64_t stride, channel_stride;
+  const T *operator[](int64_t i) const { return data + i * stride; }
+};
+
+constexpr int64_t longest_run = 256;  // of edges that are weighed at a time
+
 template <class T>
 struct Metric {
   const EdgeKernels<T> &kernels;
@@ -34,16 +44,23 @@ struct Metric {
 
   bool needs_norms() const { return kind == TREESCAN_COSINE; }
 
-  T norm(const T *a) const {
-    return std::max(std::sqrt(kernels.product(a, a, channels)), static_cast<T>(1e-8));
+  void norms(const Rows<T> &rows, int64_t count, T *norm) const {
+    kernels.products({rows[0], rows[0], rows.stride, rows.channel_stride, channels, count}, norm);
+    for (int64_t i = 0; i < count; ++i) norm[i] = std::max(std::sqrt(norm[i]), static_cast<T>(1e-8));
   }
 
-  float operator()(const T *a, const T *b, T norm_a, T norm_b) const {
+  // Of up to longest_run pairs.
+  void costs(const Pairs<T> &pairs, const T *norm_a, const T *norm_b, float *cost) const {
+    T sums[longest_run];
     switch (kind) {
-      case TREESCAN_COSINE: return static_cast<float>(-(kernels.product(a, b, channels) / (norm_a * norm_b)));
-      case TREESCAN_L2: return static_cast<float>(kernels.squared_difference(a, b, channels));
-      default: return static_cast<float>(kernels.absolute_difference(a, b, channels));
+      case TREESCAN_COSINE:
+        kernels.products(pairs, sums);
+        for (int64_t i = 0; i < pairs.count; ++i) cost[i] = static_cast<float>(-(sums[i] / (norm_a[i] * norm_b[i])));
+        return;
+      case TREESCAN_L2: kernels.squared_differences(pairs, sums); break;
+      default: kernels.absolute_differences(pairs, sums);
     }
+    for (int64_t i = 0; i < pairs.count; ++i) cost[i] = static_cast<float>(sums[i]);
   }
 };
 
@@ -54,21 +71,14 @@ float exponential_of(float value, int64_t item, int64_t edge) {
   return result;
 }
 
-// Where features are read: rows of channels that lie together, in the caller's memory or in a copy of some vertices.
-template <class T>
-struct Rows {
-  const T *data;
-  int64_t stride;
-  const T *operator[](int64_t i) const { return data + i * stride; }
-};
-
 template <class T>
 class Features {
  public:
   Features(const treescan_tensor &tensor, const CopyKernels &copy)
       : tensor_(tensor), layout_(layout_of(tensor)), copy_(copy) {
     const bool own_type = tensor.dtype == TREESCAN_FLOAT32 || tensor.dtype == TREESCAN_FLOAT64;
-    in_place = own_type && layout_.channel_stride == 1 && layout_.one_row;
+    const bool in_planes = tensor.sizes[1] <= most_planes && layout_.column_stride == 1;
+    in_place = own_type && layout_.one_row && (layout_.channel_stride == 1 || in_planes);
   }
 
   bool in_place;
@@ -79,11 +89,11 @@ class Features {
   Rows<T> read(int64_t item, int64_t first, int64_t count, T *place) const {
     const int64_t offset = item * tensor_.strides[0] + layout_.offset(first);
     const void *const source = static_cast<const char *>(tensor_.data) + offset * dtype_size(tensor_.dtype);
-    if (in_place) return {static_cast<const T *>(source), layout_.column_stride};
+    if (in_place) return {static_cast<const T *>(source), layout_.column_stride, layout_.channel_stride};
     Layout layout = layout_;
     layout.columns = std::min(layout.columns, count);
     copy_.load(tensor_.dtype, source, layout, count, tensor_.sizes[1], tensor_.sizes[1], tensor_.sizes[1], place);
-    return {place, tensor_.sizes[1]};
+    return {place, tensor_.sizes[1], 1};
   }
 
  private:
@@ -105,6 +115,9 @@ void stencil_weights(const Graph &graph, const Features<T> &features, const Metr
   const int64_t block = whole_rows(std::max(std::max(cached, 2 * stencil.reach), int64_t{16}));
   const int64_t extent = whole_rows(block + stencil.reach);
   const int64_t blocks = (vertices + block - 1) / block;
+  // Of so many vertices, edges over the same distance have consecutive indices. In a token graph they may be as many apart as
+  // its window is long, and each item has edges of its own.
+  const int64_t run = graph.kind == TREESCAN_GRID ? graph.width : graph.kind == TREESCAN_CHAIN ? vertices : 1;
   const int64_t workers = num_workers(batch * blocks);
   const int64_t copied = features.in_place ? 0 : extent * metric.channels;
   const int64_t norms = metric.needs_norms() ? extent : 0;
@@ -124,22 +137,29 @@ void stencil_weights(const Graph &graph, const Features<T> &features, const Metr
       const int64_t last = std::min(vertices, first + block), end = std::min(vertices, first + extent);
       const Rows<T> rows = features.read(item, first, end - first, pieces.rows + worker * copied);
       T *const norm = pieces.norms + worker * norms;
-      if (metric.needs_norms())
-        for (int64_t v = first; v < end; ++v) norm[v - first] = metric.norm(rows[v - first]);
+      if (metric.needs_norms()) metric.norms(rows, end - first, norm);
+      const auto norm_of = [&](int64_t i) { return metric.needs_norms() ? norm + i : nullptr; };
       float *const target = static_cast<float *>(cost.data) + item * cost.strides[0];
-      for (int64_t v = first; v < last; ++v)
+      for (int64_t v = first, next; v < last; v = next) {
+        next = std::min({last, v / run * run + run, v + longest_run});
         for (int64_t k = 0; k < stencil.count; ++k) {
-          const int64_t e = stencil.edge(v, k);
+          // At most one edge is missing at either end, or all are.
+          const int64_t from = v + (stencil.edge(v, k) < 0), to = next - (stencil.edge(next - 1, k) < 0);
+          const int64_t e = from < to ? stencil.edge(from, k) : -1;
           if (e < 0) continue;
-          const int64_t a = v - first, b = a + stencil.distance(k);
-          float value = std::numeric_limits<float>::infinity();
-          if (graph.has(item, {static_cast<int32_t>(v), static_cast<int32_t>(v + stencil.distance(k))})) {
-            const bool with_norms = metric.needs_norms();
-            value = metric(rows[a], rows[b], with_norms ? norm[a] : T{}, with_norms ? norm[b] : T{});
-            if (exponential) value = exponential_of(value, item, e);
+          const int64_t a = from - first, b = a + stencil.distance(k);
+          float values[longest_run];
+          if (graph.has(item, {static_cast<int32_t>(from), static_cast<int32_t>(from + stencil.distance(k))})) {
+            metric.costs({rows[a], rows[b], rows.stride, rows.channel_stride, metric.channels, to - from}, norm_of(a),
+                         norm_of(b), values);
+            if (exponential)
+              for (int64_t i = 0; i < to - from; ++i) values[i] = exponential_of(values[i], item, e + i);
+          } else {
+            std::fill(values, values + (to - from), std::numeric_limits<float>::infinity());
           }
-          target[e * cost.strides[1]] = value;
+          for (int64_t i = 0; i < to - from; ++i) target[(e + i) * cost.strides[1]] = values[i];
         }
+      }
     });
   });
 }
@@ -161,10 +181,15 @@ void list_weights(const Graph &graph, const Features<T> &features, const Metric<
       float *const target = static_cast<float *>(cost.data) + item * cost.strides[0];
       for (int64_t e = first; e < std::min(graph.num_edges, first + block); ++e) {
         const Ends ends = list_edge(graph, item, e);
-        const T *const a = features.read(item, ends.lower, 1, place)[0];
-        const T *const b = features.read(item, ends.upper, 1, features.in_place ? place : place + metric.channels)[0];
-        const bool with_norms = metric.needs_norms();
-        float value = metric(a, b, with_norms ? metric.norm(a) : T{}, with_norms ? metric.norm(b) : T{});
+        const Rows<T> a = features.read(item, ends.lower, 1, place);
+        const Rows<T> b = features.read(item, ends.upper, 1, features.in_place ? place : place + metric.channels);
+        T norm_a{}, norm_b{};
+        if (metric.needs_norms()) {
+          metric.norms(a, 1, &norm_a);
+          metric.norms(b, 1, &norm_b);
+        }
+        float value;
+        metric.costs({a[0], b[0], a.stride, a.channel_stride, metric.channels, 1}, &norm_a, &norm_b, &value);
         if (exponential) value = exponential_of(value, item, e);
         target[e * cost.strides[1]] = value;
       }
