@@ -117,8 +117,8 @@ TEST(forests_of_segments) {
 
 TEST(scans_along_forests) {
   std::mt19937 generator(23);
-  for (const int32_t vertices : {1, 7, 40}) {
-    const int64_t batch = 2, channels = 5;
+  for (const int32_t vertices : {1, 2, 3, 7, 40}) {
+    const int64_t batch = vertices < 7 ? 40 : 2, channels = 5;  // small ones: no tree at all, lone roots, and so on
     const Array<int32_t> parent = random_parents(batch, vertices, generator);
     const treescan::tree forest = treescan::forest_from_parents(parent.view());
     const Shape shape{batch, channels, vertices};

@@ -63,8 +63,8 @@ bool plan_quickly(const Item &item, PlannedForest &plan) {
   const int64_t vertices = item.vertices;
   Step *const steps = plan.steps;
   constexpr int64_t ahead = 32;
-  int64_t num_roots = 0, parent_position = -1;
-  int32_t last = -1, last_parent = -1;
+  int64_t num_roots = 0, parent_position = -1, last_parent = INT64_MIN;  // which no parent is
+  int32_t last = -1;
   for (int64_t i = 0; i < vertices; ++i) {
     const int32_t v = item.order[i * item.order_stride];
     const int32_t later = item.order[std::min(i + ahead, vertices - 1) * item.order_stride];
