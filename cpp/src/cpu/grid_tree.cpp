@@ -426,30 +426,91 @@ void GridTree::search(int32_t root, const Row &depth) {
     }
     for (int i = links.count; i < max_directions; ++i) links.offset[i] = links.back[i] = 0;
   }
+  order_[0] = root;
+  back_[0] = 0;
+  int64_t first = 0, reached = 1;
+  for (int32_t level = 0; first < reached;) {
+    if (workers_ > 1 && reached - first >= wide) search_in_pieces(first, reached, level, depth);
+    const int64_t count = reached - first;
+    const int64_t found = visit({order_ + first, back_ + first}, count, level++, depth, {order_ + reached, back_ + reached});
+    first = reached;
+    reached += found;
+  }
+}
+
+// Visits the vertices of a level. Returns how many are in the next, which it lists.
+int64_t GridTree::visit(const Level &from, int64_t count, int32_t level, const Row &depth, const Level &to) const {
   int32_t nobody = 0;
   int32_t *const depths = depth.data ? depth.data : &nobody;
-  int32_t *const order = order_;
-  uint8_t *const back = back_;
-  order[0] = root;
-  back[0] = 0;
-  int64_t reached = 1;
-  int32_t level = 0;
-  for (int64_t i = 0; i < reached; ++level)
-    for (const int64_t end = reached; i < end; ++i) {
-      const int32_t v = order[i];
-      const Links &links = table_[links_[v] & ~back[i]];
-      to_parent_[v] = back[i];
-      depths[v * depth.stride] = level;
-      // As many as there could be; those that aren't there are overwritten by the next.
-      if (directions == 4) {
-        for (int j = 0; j < 4; ++j) order[reached + j] = v + links.offset[j];
-        std::memcpy(back + reached, links.back, 4);
-      } else {
-        for (int j = 0; j < 8; ++j) order[reached + j] = v + links.offset[j];
-        std::memcpy(back + reached, links.back, 8);
-      }
-      reached += links.count;
+  const bool four = kinds_ == 2;
+  int64_t found = 0;
+  for (int64_t i = 0; i < count; ++i) {
+    const int32_t v = from.order[i];
+    const uint8_t back = from.back[i];
+    const Links &links = table_[links_[v] & ~back];
+    to_parent_[v] = back;
+    depths[v * depth.stride] = level;
+    // As many as there could be; those that aren't there are overwritten by the next.
+    if (four) {
+      for (int j = 0; j < 4; ++j) to.order[found + j] = v + links.offset[j];
+      std::memcpy(to.back + found, links.back, 4);
+    } else {
+      for (int j = 0; j < 8; ++j) to.order[found + j] = v + links.offset[j];
+      std::memcpy(to.back + found, links.back, 8);
     }
+    found += links.count;
+  }
+  return found;
+}
+
+// Cuts a level, the vertices in [first, reached), into pieces and searches below each of them for some levels; then does so again
+// while there is a wide level and room. The order goes through each level piece by piece.
+void GridTree::search_in_pieces(int64_t &first, int64_t &reached, int32_t &level, const Row &depth) {
+  // Memory that steps 1 and 2 are done with holds the pieces, half of them in either array, and where their levels end and go.
+  const int64_t room = graph_.num_vertices / (pieces / 2);
+  const auto piece = [&](int64_t p) {
+    return Level{keys_[p % 2] + p / 2 * room, (p % 2 ? open_ : start_) + p / 2 * room};
+  };
+  const auto ends = [&](int64_t p) { return sets_ + 2 * p * (most_levels + 1); };
+  const auto places = [&](int64_t p) { return ends(p) + most_levels + 1; };
+  int64_t made[pieces], most = 0;
+  const auto put_in_order = [&](int64_t p) {
+    const int32_t *const end = ends(p), *const place = places(p);
+    for (int64_t l = 0; l + 1 < most; ++l) std::copy(piece(p).order + end[l], piece(p).order + end[l + 1], order_ + place[l]);
+  };
+  do {
+    const int64_t count = reached - first, levels = std::clamp<int64_t>(room / 2 / count, 1, most_levels);
+    for_each_task(workers_, pieces, [&](int64_t, int64_t p) {
+      put_in_order(p);
+      const int64_t start = first + count * p / pieces;
+      int64_t size = first + count * (p + 1) / pieces - start, l = 0;
+      Level from{order_ + start, back_ + start};
+      int32_t *const end = ends(p);
+      end[0] = 0;
+      for (; l < levels && end[l] + (size + 1) * 2 * kinds_ <= room; ++l) {
+        const Level to{piece(p).order + end[l], piece(p).back + end[l]};
+        size = visit(from, size, level + static_cast<int32_t>(l), depth, to);
+        end[l + 1] = end[l] + static_cast<int32_t>(size);
+        from = to;
+      }
+      made[p] = l;
+    });
+    most = *std::min_element(made, made + pieces);
+    for (int64_t l = 0; l < most; ++l) {
+      first = reached;
+      for (int64_t p = 0; p < pieces; ++p) {
+        places(p)[l] = static_cast<int32_t>(reached);
+        reached += ends(p)[l + 1] - ends(p)[l];
+      }
+    }
+    for (int64_t p = 0; p < pieces && most > 0; ++p) {  // the next round starts from this
+      const int32_t begin = ends(p)[most - 1], end = ends(p)[most], place = places(p)[most - 1];
+      std::copy(piece(p).order + begin, piece(p).order + end, order_ + place);
+      std::copy(piece(p).back + begin, piece(p).back + end, back_ + place);
+    }
+    level += static_cast<int32_t>(most);
+  } while (most > 0 && reached - first >= wide);
+  for_each_task(workers_, pieces, [&](int64_t, int64_t p) { put_in_order(p); });
 }
 
 void GridTree::write(int64_t item, int32_t root, const treescan_tree_output &output) const {

@@ -37,6 +37,10 @@ class GridTree {
   static constexpr int tile_bits = 16;  // the logarithm of the most vertices in a tile
   static constexpr int kind_bits = 2;   // an open edge is its first vertex and its kind, in one number
 
+  static constexpr int64_t wide = 64;   // vertices in a level that are worth a second thread,
+  static constexpr int64_t pieces = 16;  // in so many pieces,
+  static constexpr int64_t most_levels = 1000;  // which go down so far
+
   struct Tile;
   struct Row;
   // An edge inside a tile. Its code is its kind and then its first vertex, counted in the tile; its ends are parts.
@@ -52,6 +56,11 @@ class GridTree {
     int32_t *root;      // of its set
     uint16_t *number;   // by root
     uint8_t *touching;  // whether it touches the tile's border
+  };
+  // Vertices that are as far from the root as each other, and the bits of their ways to their parents.
+  struct Level {
+    int32_t *order;
+    uint8_t *back;
   };
   // A vertex's links as a table gives them to the search: the neighbours, and how each sees the way back.
   struct Links {
@@ -74,6 +83,8 @@ class GridTree {
   int32_t join_parts(const Tile &tile, const Parts &parts, int32_t count, bool certain);
   void join_tiles();
   void search(int32_t root, const Row &depth);
+  int64_t visit(const Level &from, int64_t count, int32_t level, const Row &depth, const Level &to) const;
+  void search_in_pieces(int64_t &first, int64_t &reached, int32_t &level, const Row &depth);
   void write(int64_t item, int32_t root, const treescan_tree_output &output) const;
 
   const Graph &graph_;
