@@ -268,7 +268,6 @@ void GridTree::join_inside(const Tile &t, const Parts &parts) {
   // Parts that touch the border may be joined on trial: an edge that isn't in the tree of the tile alone isn't in that of the
   // grid, and one that is has to wait.
   for (int32_t p = 0; p < count; ++p) parts.number[parts.root[p] - base] = static_cast<uint16_t>(p);
-  std::memset(parts.touching, 0, static_cast<size_t>(count));
   join_parts(t, parts, count, false);
 }
 
@@ -466,7 +465,7 @@ int64_t GridTree::visit(const Level &from, int64_t count, int32_t level, const R
 // Cuts a level, the vertices in [first, reached), into pieces and searches below each of them for some levels; then does so again
 // while there is a wide level and room. The order goes through each level piece by piece.
 void GridTree::search_in_pieces(int64_t &first, int64_t &reached, int32_t &level, const Row &depth) {
-  // Memory that steps 1 and 2 are done with holds the pieces, half of them in either array, and where their levels end and go.
+  // Memory that steps 1 to 3 are done with holds the pieces, half of them in either array, and where their levels end and go.
   const int64_t room = graph_.num_vertices / (pieces / 2);
   const auto piece = [&](int64_t p) {
     return Level{keys_[p % 2] + p / 2 * room, (p % 2 ? open_ : start_) + p / 2 * room};

@@ -6,7 +6,8 @@
 //      of a part of the tree that doesn't touch the tile's border is surely in the tree. Of those between parts that do, only
 //      the ones in the tree of the tile alone have to wait: few.
 //   3. Kruskal's algorithm on what waits and on the edges between tiles.
-//   4. A search from the root, breadth first, over a byte per vertex that says which neighbours it is linked to.
+//   4. A search from the root, breadth first, over a byte per vertex that says which neighbours it is linked to. Threads share
+//      it where it is wide: what is below a piece of a level comes, level by level, before what is below the next piece.
 #pragma once
 
 #include <cstdint>
@@ -21,12 +22,14 @@ namespace treescan {
 
 class GridTree {
  public:
+  static constexpr int64_t large = 1 << 15;  // vertices that are worth a second thread
+
   // Vertices are numbered together with a direction, in 32 bits.
   static bool fits(const Graph &graph) {
     return graph.kind == TREESCAN_GRID && graph.num_vertices > 1 && graph.num_vertices < (int64_t{1} << 29);
   }
 
-  // Takes the memory for one item, which so many threads will work on.
+  // Takes the memory for one item, which so many threads will work on: one unless it is large.
   GridTree(Carver &carver, const Graph &graph, int64_t workers);
 
   void build(const treescan_tensor &cost, EdgeOrder order, int64_t item, int32_t root,
@@ -37,9 +40,10 @@ class GridTree {
   static constexpr int tile_bits = 16;  // the logarithm of the most vertices in a tile
   static constexpr int kind_bits = 2;   // an open edge is its first vertex and its kind, in one number
 
-  static constexpr int64_t wide = 64;   // vertices in a level that are worth a second thread,
-  static constexpr int64_t pieces = 16;  // in so many pieces,
-  static constexpr int64_t most_levels = 1000;  // which go down so far
+  static constexpr int64_t wide = 64;  // vertices in a level that are worth a second thread
+  static constexpr int64_t pieces = 16;  // that such a level is cut into, with room for so many levels below each:
+  static constexpr int64_t most_levels = 1000;
+  static_assert(2 * pieces * (most_levels + 1) <= large, "where they end and go is kept in the memory of the sets");
 
   struct Tile;
   struct Row;
