@@ -45,8 +45,8 @@ sanitize-threads: $(VENV)/tools
 	@PATH="$(abspath $(BIN)):$$PATH" cmake -S . -B build/sanitize-threads -G Ninja -DCMAKE_BUILD_TYPE=RelWithDebInfo \
 	    -DCMAKE_CXX_FLAGS_RELWITHDEBINFO=-O1 -DCMAKE_CXX_FLAGS=-fsanitize=thread -DCMAKE_C_FLAGS=-fsanitize=thread -DTREESCAN_BUILD_TESTS=ON \
 	    -DTREESCAN_VECTOR_KERNELS=OFF > build/sanitize-threads.log || (cat build/sanitize-threads.log; exit 1)
-	@PATH="$(abspath $(BIN)):$$PATH" cmake --build build/sanitize-threads --target test_threads test_library
-	@for test in test_threads test_library; do \
+	@PATH="$(abspath $(BIN)):$$PATH" cmake --build build/sanitize-threads --target test_threads test_library test_large_grids
+	@for test in test_threads test_library test_large_grids; do \
 	    echo "ThreadSanitizer: $$test"; TSAN_OPTIONS=halt_on_error=1 build/sanitize-threads/tests/c/$$test || exit 1; done
 
 # Python itself isn't sanitized, so its allocations aren't searched for leaks.

@@ -67,9 +67,11 @@ def _num_vertices(tensor: Tensor) -> int:
 def _spanning_tree(graph: Graph, cost: Tensor, maximum: bool, root: int | Tensor, mask: Tensor | None) -> Tree:
     if mask is not None:
         return spanning_forest(graph, cost, maximum, root, _segments_of_mask(mask, graph, cost.shape[0]))
-    root = root_tensor(root, cost.shape[0], cost)
-    parent, order, depth, edge = ops.call(ops.minimum_spanning_tree, cost, *graph.arguments, maximum, root, None)
-    return Tree(parent, order, depth, order[:, 0], edge)
+    roots = root_tensor(root, cost.shape[0], cost)
+    parent, order, depth, edge = ops.call(ops.minimum_spanning_tree, cost, *graph.arguments, maximum, roots, None)
+    # A view takes as long as a tenth of a small image's tree. The caller's own tensor may change, so that isn't kept.
+    roots = roots if cost.shape[0] == 1 and not isinstance(root, Tensor) else order[:, 0]
+    return Tree(parent, order, depth, roots, edge)
 
 
 def spanning_forest(graph: Graph, cost: Tensor, maximum: bool, root: int | Tensor, segments: Tensor) -> Tree:

@@ -1,9 +1,9 @@
 #include "cpu/grid_tree.h"
 
 #include <algorithm>
-#include <atomic>
 #include <cstdlib>
 #include <cstring>
+#include <utility>
 
 #include "cpu/dispatch.h"
 #include "parallel.h"
@@ -77,18 +77,41 @@ GridTree::GridTree(Carver &carver, const Graph &graph, int64_t workers)
   start_ = carver.take<uint8_t>(vertices);
   nearest_ = inside(carver.take<uint8_t>(vertices + 2 * margin), margin);
   sets_ = carver.take<int32_t>(tiles_ << (rows_log_ + columns_log_));
-  touching_ = carver.take<uint8_t>(tiles_ << (rows_log_ + columns_log_));
-  most_local_ = kinds_ * std::min<int64_t>(vertices, int64_t{1} << (rows_log_ + columns_log_));
-  local_ = carver.take<Keyed>(workers_ * 2 * most_local_);
+  parts_ = carver.take<char>(workers_ * [&] {
+    Carver measure;
+    carve_parts(measure);
+    return measure.used();
+  }());
   table_ = carver.take<Links>(int64_t{1} << directions);
   to_parent_ = carver.take<uint8_t>(vertices);
-  // What waits is done with before the search begins, so they share their memory.
+  // What waits is done with before the search begins, so they share their memory. Of a tile no more edges wait than vertices
+  // touch its border, less one, and no more than three at a vertex lead to another tile.
+  const int64_t along_borders = (tiles_ / tiles_across_ - 1) * width_ + (tiles_across_ - 1) * height_;
   const int64_t order_bytes = (vertices + max_directions) * static_cast<int64_t>(sizeof(int32_t));
-  char *const shared = carver.take<char>(order_bytes + vertices + max_directions);
+  const int64_t waiting_bytes = 2 * (2 + 3) * along_borders * static_cast<int64_t>(sizeof(Keyed));
+  char *const shared = carver.take<char>(std::max(order_bytes + vertices + max_directions, waiting_bytes));
   order_ = reinterpret_cast<int32_t *>(shared);
   back_ = reinterpret_cast<uint8_t *>(inside(shared, order_bytes));
   waiting_ = reinterpret_cast<Keyed *>(shared);
-  most_waiting_ = tiles_ == 1 ? 0 : (order_bytes + vertices) / static_cast<int64_t>(2 * sizeof(Keyed));
+}
+
+GridTree::Parts GridTree::carve_parts(Carver &carver) const {
+  const int64_t most = int64_t{1} << (rows_log_ + columns_log_);
+  Parts parts;
+  parts.edges = carver.take<OpenEdge>(kinds_ * most + 1);
+  parts.nearest = carver.take<Keyed>(most);
+  parts.into = carver.take<int32_t>(most);
+  parts.root = carver.take<int32_t>(most + 1);
+  parts.number = carver.take<uint16_t>(most);
+  parts.touching = carver.take<uint8_t>(most);
+  return parts;
+}
+
+GridTree::Parts GridTree::parts_of(int64_t worker) const {
+  Carver measure;
+  carve_parts(measure);
+  Carver carver(parts_ + worker * measure.used());
+  return carve_parts(carver);
 }
 
 int64_t GridTree::set_of(int64_t r, int64_t c) const {
@@ -115,12 +138,8 @@ void GridTree::build(const treescan_tensor &cost, EdgeOrder order, int64_t item,
                      const treescan_tree_output &output) {
   set_keys(cost, order, item);
   judge();
-  std::atomic<int64_t> waiting{0};
-  for_each_task(workers_, tiles_, [&](int64_t worker, int64_t index) {
-    Keyed *const edges = local_ + worker * 2 * most_local_;
-    waiting += join_inside(tile(index), edges, edges + most_local_);
-  });
-  if (tiles_ > 1) join_tiles(waiting);
+  for_each_task(workers_, tiles_, [&](int64_t worker, int64_t index) { join_inside(tile(index), parts_of(worker)); });
+  if (tiles_ > 1) join_tiles();
   search(root, Row(output.depth, item));
   write(item, root, output);
 }
@@ -200,8 +219,8 @@ void GridTree::link(int64_t v, int kind, unsigned joins) {
   far = static_cast<uint8_t>(far | joins << back);
 }
 
-// Step 2. Returns how many of the tile's edges are left open.
-int64_t GridTree::join_inside(const Tile &t, Keyed *edges, Keyed *spare) {
+// Step 2.
+void GridTree::join_inside(const Tile &t, const Parts &parts) {
   int32_t *const sets = sets_ + t.first_set;
   const int32_t pitch = int32_t{1} << columns_log_;
   const int32_t base = static_cast<int32_t>(t.first_set);
@@ -221,12 +240,19 @@ int64_t GridTree::join_inside(const Tile &t, Keyed *edges, Keyed *spare) {
     for (int64_t c = 0; r == t.rows - 1 && c < t.columns; ++c) stay_if(has_below, c, below);
     stay_if(has_before, 0, before);
     stay_if(has_behind, t.columns - 1, behind);
-    std::memset(touching_ + t.first_set + r * pitch, 0, static_cast<size_t>(t.columns));
   }
-  for (int64_t r = 0; r < t.rows; ++r)  // chains of nearest neighbours are short
-    for (int64_t c = 0; c < t.columns; ++c) sets[r * pitch + c] = sets_[sets[r * pitch + c]];
+  // Its part is numbered at the root. Chains of nearest neighbours are short.
+  int32_t count = 0;
+  for (int32_t r = 0; r < t.rows; ++r)
+    for (int32_t i = r * pitch; i < r * pitch + t.columns; ++i) {
+      sets[i] = sets_[sets[i]];
+      parts.number[i] = static_cast<uint16_t>(count);
+      parts.root[count] = base + i;
+      count += sets[i] == base + i;
+    }
+  std::memset(parts.touching, 0, static_cast<size_t>(count));
   const auto touch = [&](int64_t r, int64_t c) {
-    touching_[find(sets_, base + static_cast<int32_t>(r * pitch + c))] = 1;
+    parts.touching[parts.number[find(sets_, base + static_cast<int32_t>(r * pitch + c)) - base]] = 1;
   };
   for (int64_t c = 0; c < t.columns; ++c) {
     if (has_above) touch(0, c);
@@ -236,54 +262,116 @@ int64_t GridTree::join_inside(const Tile &t, Keyed *edges, Keyed *spare) {
     if (has_before) touch(r, 0);
     if (has_behind) touch(r, t.columns - 1);
   }
+  count = join_parts(t, parts, count, true);
+  if (tiles_ == 1) return;
 
-  // The tile's open edges, by ascending index.
-  int64_t count = 0, left = 0;
-  for (int k = 0; k < kinds_; ++k) {
+  // Parts that touch the border may be joined on trial: an edge that isn't in the tree of the tile alone isn't in that of the
+  // grid, and one that is has to wait.
+  for (int32_t p = 0; p < count; ++p) parts.number[parts.root[p] - base] = static_cast<uint16_t>(p);
+  join_parts(t, parts, count, false);
+}
+
+// Boruvka's algorithm on the parts of a tile: each that doesn't touch the border is joined to its nearest neighbour, by an
+// edge that is `certain` to be in the tree, or else open again. Returns how many parts are left.
+int32_t GridTree::join_parts(const Tile &t, const Parts &parts, int32_t count, bool certain) {
+  constexpr Keyed none = ~Keyed{0};
+  OpenEdge *const edges = parts.edges;
+  Keyed *const nearest = parts.nearest;
+  int32_t *const into = parts.into, *const root = parts.root;
+  uint8_t *const touching = parts.touching;
+  const int64_t pitch = int64_t{1} << columns_log_;
+  const auto vertex = [&](uint32_t code) {
+    const int64_t inside = code & ((1u << tile_bits) - 1);
+    return (t.row + (inside >> columns_log_)) * width_ + t.column + (inside & (pitch - 1));
+  };
+  const auto reopen = [&](uint32_t code) { open_[vertex(code)] |= static_cast<uint8_t>(1 << (code >> tile_bits)); };
+  const bool some_touch = certain && tiles_ > 1;
+
+  // Keeps an edge if it is between parts. Which is nearer can't be guessed.
+  int64_t kept = 0;
+  const auto keep = [&](uint32_t key, uint32_t code, uint16_t a, uint16_t b) {
+    if (some_touch && (touching[a] & touching[b])) {
+      if (a != b) reopen(code);
+      return;
+    }
+    edges[kept] = {key, code, a, b};
+    const Keyed same = a == b, place = (static_cast<Keyed>(key) << 32 | static_cast<uint32_t>(kept)) | (0 - same);
+    nearest[a] = std::min(nearest[a], place);
+    nearest[b] = std::min(nearest[b], place);
+    kept += static_cast<int64_t>(1 - same);
+  };
+  std::fill(nearest, nearest + count, none);
+  for (int k = 0; k < kinds_; ++k) {  // by ascending index
     const int64_t first = std::max<int64_t>(0, -column_step_[k]), last = t.columns - std::max<int64_t>(0, column_step_[k]);
-    const uint8_t bit = static_cast<uint8_t>(1 << k);
-    for (int64_t r = 0; r < t.rows; ++r) {
-      const int64_t v = (t.row + r) * width_ + t.column;
-      uint8_t *const open = open_ + v;
-      const int32_t *const keys = keys_[k] + v;
-      const auto code = static_cast<uint32_t>(r * pitch) << kind_bits | static_cast<uint32_t>(k);
-      if (r + row_step_[k] < t.rows) {
-        for (int64_t c = first; c < last; ++c) {
-          edges[count] = keyed(keys[c], code + (static_cast<uint32_t>(c) << kind_bits));
-          count += open[c] >> k & 1;
-          open[c] = static_cast<uint8_t>(open[c] & ~bit);
-        }
-        for (int64_t c = 0; c < first; ++c) left += open[c] >> k & 1;
-        for (int64_t c = last; c < t.columns; ++c) left += open[c] >> k & 1;
-      } else {
-        for (int64_t c = 0; c < t.columns; ++c) left += open[c] >> k & 1;
+    const int32_t step = static_cast<int32_t>(row_step_[k] * pitch + column_step_[k]);
+    const auto bit = static_cast<uint8_t>(1 << k);
+    for (int64_t r = 0; r + row_step_[k] < t.rows; ++r) {
+      uint8_t *const open = open_ + (t.row + r) * width_ + t.column;
+      const int32_t *const keys = keys_[k] + (t.row + r) * width_ + t.column;
+      const auto code = static_cast<uint32_t>(k) << tile_bits | static_cast<uint32_t>(r * pitch);
+      int64_t found = kept;
+      for (int64_t c = first; c < last; ++c) {
+        edges[found].code = code + static_cast<uint32_t>(c);
+        found += open[c] >> k & 1;
+      }
+      if (tiles_ > 1)
+        for (int64_t c = first; c < last; ++c) open[c] = static_cast<uint8_t>(open[c] & ~bit);
+      for (int64_t i = kept; i < found; ++i) {
+        const uint32_t edge = edges[i].code;
+        const auto at = static_cast<int32_t>(t.first_set + (edge & ((1u << tile_bits) - 1)));
+        keep(static_cast<uint32_t>(keyed(keys[edge - code], 0) >> 32), edge, parts.number[find(sets_, at) - t.first_set],
+             parts.number[find(sets_, at + step) - t.first_set]);
       }
     }
   }
-  const Keyed *const sorted = radix_sort(edges, spare, count);
-  for (int64_t i = 0; i < count; ++i) {
-    const auto code = static_cast<uint32_t>(sorted[i]);
-    const int k = static_cast<int>(code & ((1u << kind_bits) - 1));
-    const auto inside = static_cast<int32_t>(code >> kind_bits), at = base + inside;
-    const int32_t a = find(sets_, at);
-    const int32_t b = find(sets_, at + static_cast<int32_t>(row_step_[k] * pitch + column_step_[k]));
-    const unsigned joins = a != b;
-    const int64_t v = (t.row + (inside >> columns_log_)) * width_ + t.column + (inside & (pitch - 1));
-    if (joins & touching_[a] & touching_[b]) {
-      open_[v] = static_cast<uint8_t>(open_[v] | 1 << k);
-      ++left;
-      continue;
+  while (kept > 0) {
+    for (int32_t p = 0; p < count; ++p) {
+      into[p] = p;
+      const Keyed place = nearest[p];
+      if (place == none || (some_touch && touching[p])) continue;
+      const OpenEdge edge = edges[static_cast<uint32_t>(place)];
+      const int32_t q = edge.a ^ edge.b ^ p;
+      int32_t stays = (nearest[q] == place) & (p < q);  // the first of two that are each other's
+      if (some_touch) {
+        stays &= touching[q] == 0;
+        sets_[root[p]] = root[stays ? p : q];
+      }
+      into[p] = q + (p - q) * stays;
+      if (certain) {
+        link(vertex(edge.code), static_cast<int>(edge.code >> tile_bits), 1);
+      } else {
+        reopen(edge.code);
+      }
     }
-    const int32_t first = std::min(a, b), second = std::max(a, b);
-    sets_[second] = first;
-    touching_[first] = static_cast<uint8_t>(touching_[first] | touching_[second]);
-    link(v, k, joins);
+    for (int32_t p = 0; p < count; ++p) into[p] = find(into, p);
+    int32_t left = 0;
+    if (some_touch) {
+      for (int32_t p = 0; p < count; ++p) touching[into[p]] |= touching[p];
+      for (int32_t p = 0; p < count; ++p) {
+        touching[left] = touching[p];
+        root[left] = root[p];
+        left += into[p] == p;
+      }
+      left = 0;
+    }
+    for (int32_t p = 0; p < count; ++p) {
+      nearest[p] = static_cast<Keyed>(left);
+      left += into[p] == p;
+    }
+    for (int32_t p = 0; p < count; ++p) into[p] = static_cast<int32_t>(nearest[into[p]]);
+    count = left;
+    std::fill(nearest, nearest + count, none);
+    const int64_t listed = std::exchange(kept, 0);
+    for (int64_t i = 0; i < listed; ++i) {
+      const OpenEdge edge = edges[i];
+      keep(edge.key, edge.code, static_cast<uint16_t>(into[edge.a]), static_cast<uint16_t>(into[edge.b]));
+    }
   }
-  return left;
+  return count;
 }
 
-// Step 3, for so many open edges.
-void GridTree::join_tiles(int64_t waiting) {
+// Step 3.
+void GridTree::join_tiles() {
   // Edges between tiles that are in the tree already, as nearest neighbours.
   const auto follow = [&](int64_t r, int64_t c, int k) {
     if (!(links_[r * width_ + c] >> forward_[k] & 1)) return;
@@ -297,14 +385,6 @@ void GridTree::join_tiles(int64_t waiting) {
     for (int64_t r = 0; r < height_; ++r)
       for (int64_t c = (int64_t{1} << columns_log_) - 1; c + 1 < width_; c += int64_t{1} << columns_log_) follow(r, c, 1);
   }
-  if (waiting <= most_waiting_) return join(waiting_, waiting_ + waiting);
-  // Rare: costs of which the tiles can decide little. This memory comes from the system.
-  const Block block = allocate(2 * waiting * static_cast<int64_t>(sizeof(Keyed)));
-  Keyed *const edges = static_cast<Keyed *>(block.get());
-  join(edges, edges + waiting);
-}
-
-void GridTree::join(Keyed *edges, Keyed *spare) {
   int64_t found = 0;
   for (int k = 0; k < kinds_; ++k)
     for (int64_t v = 0; v < graph_.num_vertices; ++v) {
@@ -316,9 +396,9 @@ void GridTree::join(Keyed *edges, Keyed *spare) {
           continue;
         }
       }
-      if (open_[v] >> k & 1) edges[found++] = keyed(keys_[k][v], static_cast<uint32_t>(v << kind_bits | k));
+      if (open_[v] >> k & 1) waiting_[found++] = keyed(keys_[k][v], static_cast<uint32_t>(v << kind_bits | k));
     }
-  const Keyed *const sorted = radix_sort(edges, spare, found);
+  const Keyed *const sorted = radix_sort(waiting_, waiting_ + found, found);
   for (int64_t i = 0; i < found; ++i) {
     const auto code = static_cast<uint32_t>(sorted[i]);
     const int k = static_cast<int>(code & ((1u << kind_bits) - 1));
@@ -345,30 +425,91 @@ void GridTree::search(int32_t root, const Row &depth) {
     }
     for (int i = links.count; i < max_directions; ++i) links.offset[i] = links.back[i] = 0;
   }
+  order_[0] = root;
+  back_[0] = 0;
+  int64_t first = 0, reached = 1;
+  for (int32_t level = 0; first < reached;) {
+    if (workers_ > 1 && reached - first >= wide) search_in_pieces(first, reached, level, depth);
+    const int64_t count = reached - first;
+    const int64_t found = visit({order_ + first, back_ + first}, count, level++, depth, {order_ + reached, back_ + reached});
+    first = reached;
+    reached += found;
+  }
+}
+
+// Visits the vertices of a level. Returns how many are in the next, which it lists.
+int64_t GridTree::visit(const Level &from, int64_t count, int32_t level, const Row &depth, const Level &to) const {
   int32_t nobody = 0;
   int32_t *const depths = depth.data ? depth.data : &nobody;
-  int32_t *const order = order_;
-  uint8_t *const back = back_;
-  order[0] = root;
-  back[0] = 0;
-  int64_t reached = 1;
-  int32_t level = 0;
-  for (int64_t i = 0; i < reached; ++level)
-    for (const int64_t end = reached; i < end; ++i) {
-      const int32_t v = order[i];
-      const Links &links = table_[links_[v] & ~back[i]];
-      to_parent_[v] = back[i];
-      depths[v * depth.stride] = level;
-      // As many as there could be; those that aren't there are overwritten by the next.
-      if (directions == 4) {
-        for (int j = 0; j < 4; ++j) order[reached + j] = v + links.offset[j];
-        std::memcpy(back + reached, links.back, 4);
-      } else {
-        for (int j = 0; j < 8; ++j) order[reached + j] = v + links.offset[j];
-        std::memcpy(back + reached, links.back, 8);
-      }
-      reached += links.count;
+  const bool four = kinds_ == 2;
+  int64_t found = 0;
+  for (int64_t i = 0; i < count; ++i) {
+    const int32_t v = from.order[i];
+    const uint8_t back = from.back[i];
+    const Links &links = table_[links_[v] & ~back];
+    to_parent_[v] = back;
+    depths[v * depth.stride] = level;
+    // As many as there could be; those that aren't there are overwritten by the next.
+    if (four) {
+      for (int j = 0; j < 4; ++j) to.order[found + j] = v + links.offset[j];
+      std::memcpy(to.back + found, links.back, 4);
+    } else {
+      for (int j = 0; j < 8; ++j) to.order[found + j] = v + links.offset[j];
+      std::memcpy(to.back + found, links.back, 8);
     }
+    found += links.count;
+  }
+  return found;
+}
+
+// Cuts a level, the vertices in [first, reached), into pieces and searches below each of them for some levels; then does so again
+// while there is a wide level and room. The order goes through each level piece by piece.
+void GridTree::search_in_pieces(int64_t &first, int64_t &reached, int32_t &level, const Row &depth) {
+  // Memory that steps 1 to 3 are done with holds the pieces, half of them in either array, and where their levels end and go.
+  const int64_t room = graph_.num_vertices / (pieces / 2);
+  const auto piece = [&](int64_t p) {
+    return Level{keys_[p % 2] + p / 2 * room, (p % 2 ? open_ : start_) + p / 2 * room};
+  };
+  const auto ends = [&](int64_t p) { return sets_ + 2 * p * (most_levels + 1); };
+  const auto places = [&](int64_t p) { return ends(p) + most_levels + 1; };
+  int64_t made[pieces], most = 0;
+  const auto put_in_order = [&](int64_t p) {
+    const int32_t *const end = ends(p), *const place = places(p);
+    for (int64_t l = 0; l + 1 < most; ++l) std::copy(piece(p).order + end[l], piece(p).order + end[l + 1], order_ + place[l]);
+  };
+  do {
+    const int64_t count = reached - first, levels = std::clamp<int64_t>(room / 2 / count, 1, most_levels);
+    for_each_task(workers_, pieces, [&](int64_t, int64_t p) {
+      put_in_order(p);
+      const int64_t start = first + count * p / pieces;
+      int64_t size = first + count * (p + 1) / pieces - start, l = 0;
+      Level from{order_ + start, back_ + start};
+      int32_t *const end = ends(p);
+      end[0] = 0;
+      for (; l < levels && end[l] + (size + 1) * 2 * kinds_ <= room; ++l) {
+        const Level to{piece(p).order + end[l], piece(p).back + end[l]};
+        size = visit(from, size, level + static_cast<int32_t>(l), depth, to);
+        end[l + 1] = end[l] + static_cast<int32_t>(size);
+        from = to;
+      }
+      made[p] = l;
+    });
+    most = *std::min_element(made, made + pieces);
+    for (int64_t l = 0; l < most; ++l) {
+      first = reached;
+      for (int64_t p = 0; p < pieces; ++p) {
+        places(p)[l] = static_cast<int32_t>(reached);
+        reached += ends(p)[l + 1] - ends(p)[l];
+      }
+    }
+    for (int64_t p = 0; p < pieces && most > 0; ++p) {  // the next round starts from this
+      const int32_t begin = ends(p)[most - 1], end = ends(p)[most], place = places(p)[most - 1];
+      std::copy(piece(p).order + begin, piece(p).order + end, order_ + place);
+      std::copy(piece(p).back + begin, piece(p).back + end, back_ + place);
+    }
+    level += static_cast<int32_t>(most);
+  } while (most > 0 && reached - first >= wide);
+  for_each_task(workers_, pieces, [&](int64_t, int64_t p) { put_in_order(p); });
 }
 
 void GridTree::write(int64_t item, int32_t root, const treescan_tree_output &output) const {

@@ -157,10 +157,9 @@ void spanning_tree_of_any(const Graph &graph, const treescan_tensor &cost, EdgeO
 // Items in parallel if there are enough of them, else threads inside each.
 void spanning_tree_of_grid(const Graph &graph, const treescan_tensor &cost, EdgeOrder order, const treescan_tensor &root,
                            const treescan_tree_output &output, treescan_workspace *workspace) {
-  constexpr int64_t large = 1 << 15;  // vertices that are worth a second thread
   const int64_t batch = cost.sizes[0];
   const int64_t workers = num_workers(batch);
-  const int64_t workers_inside = workers == 1 && graph.num_vertices >= large ? num_threads() : 1;
+  const int64_t workers_inside = workers == 1 && graph.num_vertices >= GridTree::large ? num_threads() : 1;
   const int64_t slice = [&] {
     Carver carver;
     GridTree(carver, graph, workers_inside);
