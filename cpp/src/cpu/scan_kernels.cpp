@@ -110,9 +110,6 @@ struct Kernels {
       } else if (!has_next_sibling(steps[behind - 2])) {
         add_children<Sums, 1, false>(plan, weights, behind, begun, sum, finish);
         behind -= 1;
-      } else if (!has_next_sibling(steps[behind - 3])) {
-        add_children<Sums, 2, false>(plan, weights, behind, begun, sum, finish);
-        behind -= 2;
       } else {
         add_children<Sums, 1, false>(plan, weights, behind--, begun, sum, begin);
         while (has_next_sibling(steps[behind - 2]))
