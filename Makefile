@@ -149,7 +149,8 @@ $(VENV)/coverage-tools: $(VENV)/tools
 EMULATION := tests/cuda_emulation
 EMULATIONS := $(foreach kind,checked sanitized fast,build/cuda-emulation/$(kind)/ready)
 EMULATION_TESTS = for kind in checked sanitized fast; do \
-	    PATH="$(abspath $(BIN)):$$PATH" ctest --test-dir build/cuda-emulation/$$kind --output-on-failure || exit 1; done
+	    PATH="$(abspath $(BIN)):$$PATH" ctest --test-dir build/cuda-emulation/$$kind --output-on-failure \
+	        --parallel $$(getconf _NPROCESSORS_ONLN) || exit 1; done
 
 cuda-emulation: $(EMULATIONS) build
 	@$(EMULATION_TESTS)
