@@ -63,22 +63,17 @@ struct Kernels {
     }
   }
 
-  // The children whose sums go to one vertex: Children of them, the last at the position before `behind`, added from the last to
-  // the first to what has begun, or to 0. The sums of each vector k of the row go to finish(k, sums).
-  template <int Sums, int Children, bool Begun, class Sum, class Finish>
-  TREESCAN_FORMULA void add_children(const Plan &plan, const Tile &weights, int64_t behind,
-                                     const char (&begun)[Sums][widest_row], Sum sum, Finish finish) {
-    int64_t child[Children + 1];
-    for (int c = 0; c < Children; ++c) child[c] = vertex_of(plan.steps[behind - 1 - c]);
+  // finish(k, sums) gets, for each vector k of a row, what has begun, or 0, and what the child at a position adds to it, if any.
+  template <int Sums, bool HasChild, bool HasBegun, class Sum, class Finish>
+  TREESCAN_FORMULA void add_child(const Plan &plan, const Tile &weights, int64_t position,
+                                  const char (&begun)[Sums][widest_row], Sum sum, Finish finish) {
+    const int64_t child = HasChild ? vertex_of(plan.steps[position]) : 0;
     for_each_vector(plan, [&](int k) {
       Vector sums[Sums];
 #pragma GCC unroll 2
-      for (int s = 0; s < Sums; ++s) sums[s] = Begun ? read(begun[s], k) : Vector{};
-#pragma GCC unroll 2
-      for (int c = 0; c < Children; ++c) {
-        const Vector w = load(row(weights, child[c]), k);
-#pragma GCC unroll 2
-        for (int s = 0; s < Sums; ++s) sums[s] = sums[s] + to_parent(w, sum(s, child[c], behind - 1 - c, k));
+      for (int s = 0; s < Sums; ++s) {
+        sums[s] = HasBegun ? read(begun[s], k) : Vector{};
+        if constexpr (HasChild) sums[s] = sums[s] + to_parent(load(row(weights, child), k), sum(s, child, position, k));
       }
       finish(k, sums);
     });
@@ -93,7 +88,7 @@ struct Kernels {
     const Step *const steps = plan.steps;
     const int64_t fetched_ahead = ahead(plan);
     alignas(64) char begun[Sums][widest_row];
-    int64_t behind = plan.num_planted;  // the last child that has been added
+    int64_t added = plan.num_planted;  // the children from here on
     for (int64_t i = plan.num_planted - 1; i >= 0; --i) {
       if (plan.far) fetch(plan, fetched, vertex_of(steps[i > fetched_ahead ? i - fetched_ahead : 0]));
       const int64_t v = vertex_of(steps[i]);
@@ -106,15 +101,13 @@ struct Kernels {
         visit(v, i, k, sums);
       };
       if (!has_children(steps[i])) {
-        add_children<Sums, 0, false>(plan, weights, behind, begun, sum, finish);
-      } else if (!has_next_sibling(steps[behind - 2])) {
-        add_children<Sums, 1, false>(plan, weights, behind, begun, sum, finish);
-        behind -= 1;
+        add_child<Sums, false, false>(plan, weights, 0, begun, sum, finish);
+      } else if (!has_next_sibling(steps[added - 2])) {
+        add_child<Sums, true, false>(plan, weights, --added, begun, sum, finish);
       } else {
-        add_children<Sums, 1, false>(plan, weights, behind--, begun, sum, begin);
-        while (has_next_sibling(steps[behind - 2]))
-          add_children<Sums, 1, true>(plan, weights, behind--, begun, sum, begin);
-        add_children<Sums, 1, true>(plan, weights, behind--, begun, sum, finish);
+        add_child<Sums, true, false>(plan, weights, --added, begun, sum, begin);
+        while (has_next_sibling(steps[added - 2])) add_child<Sums, true, true>(plan, weights, --added, begun, sum, begin);
+        add_child<Sums, true, true>(plan, weights, --added, begun, sum, finish);
       }
     }
   }
