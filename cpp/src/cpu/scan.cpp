@@ -100,7 +100,7 @@ class Tiling {
 
   // Of what one worker needs.
   int64_t ring_bytes() const {
-    const int64_t most_rows = vertices / 2 + 1;  // each but one waits for a child
+    const int64_t most_rows = vertices / 2 + 1;  // all but one are of vertices that wait for children of their own
     return std::max(most_rows * narrowest, std::min(most_rows * widest_, most_ring));
   }
   int64_t num_rings() const { return rings_; }

@@ -170,7 +170,8 @@ struct Task {
   SelectiveTile rows;
 
   void load(const treescan_tensor &tensor, char *to) const {
-    copy_kernels().load(tensor.dtype, element(tensor, item, channel), layout_of(tensor), shape.vertices, channels, shape.lanes, shape.lanes, to);
+    copy_kernels().load(tensor.dtype, element(tensor, item, channel), layout_of(tensor), shape.vertices, channels, shape.lanes,
+                        shape.lanes, to);
   }
   void store(const treescan_tensor &tensor, const char *from) const {
     copy_kernels().store(tensor.dtype, from, shape.lanes, shape.vertices, channels, layout_of(tensor), element(tensor, item, channel));
