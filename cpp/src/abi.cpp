@@ -7,6 +7,7 @@
 #include "graph.h"
 #include "parallel.h"
 #include "validate.h"
+#include "wide_costs.h"
 #include "workspace.h"
 
 namespace treescan {
@@ -315,7 +316,9 @@ static void build_spanning_tree(const treescan_graph *graph, const treescan_tens
                                 const treescan_tensor *root, const treescan_tensor *segments,
                                 const treescan_tree_output *tree, treescan_workspace *workspace, void *stream) {
   const Graph resolved = resolve_graph(graph);
-  check_tensor(cost, "cost", {TREESCAN_FLOAT32}, {any, resolved.num_edges});
+  check_tensor(cost, "cost", {TREESCAN_FLOAT32, TREESCAN_FLOAT64, TREESCAN_INT32, TREESCAN_INT64}, {any, resolved.num_edges});
+  if (is_wide(*cost) && resolved.num_edges > most_ranks)
+    fail(TREESCAN_TOO_LARGE, "cost: expected at most ", most_ranks, " edges for any type but float32, got ", resolved.num_edges);
   const int64_t batch = cost->sizes[0];
   check_graph_batch(resolved, batch);
   check_root(root, batch);

@@ -207,7 +207,7 @@ TREESCAN_API treescan_status treescan_edge_weights(const treescan_graph *graph, 
 
 /* The spanning tree that is minimal under the order (cost, edge index); with `maximum` not 0 under (-cost, edge index).
  * -0 equals +0, NaN comes after +inf (after every number, for a maximum tree too).
- *   cost  (B, E) float32
+ *   cost  (B, E) float32, float64, int32 or int64, compared as they are. With the three latter, costs are sorted first
  *   root  (B|1,) int32
  *   segments  NULL, or (B|1, V) int32: a label for each vertex. Edges between different labels take no part, and a vertex
  *         with a negative label is in no tree. The result is then the minimum spanning forest, whether connected or not;
