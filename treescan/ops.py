@@ -362,12 +362,14 @@ def _new_spanning_tree(cost: Tensor, kind: str, sizes: Sequence[int],
     return _new_tree_of_edges(cost, cost.shape[0], vertices)
 
 
-edge_weights: OpOverload[[Tensor, str, Sequence[int], Sequence[int] | None, Tensor | None, str, bool], Tensor] = _define(
-    f"edge_weights(Tensor features, {_GRAPH}, str metric, bool exp) -> Tensor",
-    lambda features, kind, sizes, context_length, edge_index, metric, exp: features.new_empty(
+edge_weights: OpOverload[
+    [Tensor, str, Sequence[int], Sequence[int] | None, Tensor | None, str, bool, torch.dtype | None], Tensor
+] = _define(
+    f"edge_weights(Tensor features, {_GRAPH}, str metric, bool exp, ScalarType? dtype=None) -> Tensor",
+    lambda features, kind, sizes, context_length, edge_index, metric, exp, dtype=None: features.new_empty(
         (features.shape[0], Graph.from_arguments(kind, sizes, context_length, edge_index).num_edges),
-        dtype=torch.float32),
-    lambda cost, features, kind, sizes, context_length, edge_index, metric, exp: _C.edge_weights(
+        dtype=dtype or torch.float32),
+    lambda cost, features, kind, sizes, context_length, edge_index, metric, exp, dtype=None: _C.edge_weights(
         *_graph(kind, sizes, context_length, edge_index), features, choice("metric", metric, _C.METRICS), exp, cost),
 )
 

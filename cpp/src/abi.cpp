@@ -303,7 +303,9 @@ treescan_status treescan_edge_weights(const treescan_graph *graph, const treesca
     if (features->sizes[1] > INT32_MAX)
       fail(TREESCAN_TOO_LARGE, "features: expected at most ", INT32_MAX, " channels, got ", features->sizes[1]);
     check_graph_batch(resolved, features->sizes[0]);
-    check_tensor(cost, "cost", {TREESCAN_FLOAT32}, {features->sizes[0], resolved.num_edges});
+    check_tensor(cost, "cost", {TREESCAN_FLOAT32, TREESCAN_FLOAT64}, {features->sizes[0], resolved.num_edges});
+    if (cost->dtype == TREESCAN_FLOAT64 && features->dtype != TREESCAN_FLOAT64)
+      fail(TREESCAN_UNSUPPORTED_DTYPE, "cost: expected float32 for features of ", dtype_name(features->dtype), ", got float64");
     check_writable(cost, "cost");
     const PinnedThreads threads;
     const Backend &backend = select_backend(

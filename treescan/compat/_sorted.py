@@ -31,7 +31,7 @@ def mst_forward(edge_index: Tensor, edge_weight: Tensor, vertex_count: int) -> T
     >>> mst_forward(torch.tensor([[[0, 1], [1, 2], [0, 2]]]), torch.tensor([[3.0, 1.0, 2.0]]), 3).tolist()
     [[[1, 2], [0, 2]]]
     """
-    return _edges_of(minimum_spanning_tree(edge_graph(edge_index, vertex_count), edge_weight), edge_index)
+    return _edges_of(minimum_spanning_tree(edge_graph(edge_index, vertex_count), edge_weight.float()), edge_index)
 
 
 def rst_forward(edge_index: Tensor, edge_weight: Tensor, vertex_count: int) -> Tensor:
@@ -41,7 +41,7 @@ def rst_forward(edge_index: Tensor, edge_weight: Tensor, vertex_count: int) -> T
     `torch.manual_seed` makes it repeat.
     """
     seed = int(torch.randint(2**63 - 1, ()))
-    return _edges_of(random_spanning_tree(edge_graph(edge_index, vertex_count), edge_weight, seed=seed), edge_index)
+    return _edges_of(random_spanning_tree(edge_graph(edge_index, vertex_count), edge_weight.float(), seed=seed), edge_index)
 
 
 def bfs_forward(edges: Tensor, max_adj: int) -> tuple[Tensor, Tensor, Tensor]:
