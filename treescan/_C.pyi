@@ -5,8 +5,12 @@ connectivity, length, window and number of vertices.
 """
 
 from collections.abc import Callable, Sequence
+from typing import Protocol
 
-from torch import Tensor
+class Tensor(Protocol):
+    """One of torch's, or what treescan.numpy makes of an array."""
+
+    def data_ptr(self) -> int: ...
 
 HEADER_VERSION: int
 DIRECTIONS: dict[str, int]

@@ -71,7 +71,7 @@ def _choice(name: str, value: str, choices: dict[str, int]) -> int:
 
 def _numbers(name: str, values: ArrayLike) -> NDArray[Any]:
     """An array of a dtype that can be computed with, aligned and in the machine's byte order: the caller's own if it is."""
-    array = np.asarray(values)
+    array: NDArray[Any] = np.asarray(values)
     kind, size = array.dtype.kind, array.dtype.itemsize
     if kind == "f" and size <= 8:
         wanted = array.dtype.newbyteorder("=")
@@ -94,7 +94,9 @@ def _picture(name: str, values: ArrayLike) -> NDArray[Any]:
     if array.ndim == 3 and array.dtype.kind in "iu" and array.dtype.itemsize == 1 and array.shape[2] > 256:
         array = array.astype(np.float64)
     array = _numbers(name, array)
-    return (array[..., None] if array.ndim == 2 else array).transpose(2, 0, 1)[None]
+    rows = array[..., None] if array.ndim == 2 else array
+    planes: NDArray[Any] = rows.transpose(2, 0, 1)[None]
+    return planes
 
 
 def _grid(height: int, width: int, connectivity: int) -> tuple[int, list[int], None, None]:
@@ -147,7 +149,8 @@ def edge_weights(image: ArrayLike, *, metric: Metric = "l2", connectivity: int =
     Source: as for `treescan.edge_weights`.
     """
     picture = _picture("image", image)
-    return EdgeWeights(_edges(*picture.shape[2:], connectivity), _cost(picture, metric, connectivity)[0])
+    height, width = picture.shape[2:]
+    return EdgeWeights(_edges(height, width, connectivity), _cost(picture, metric, connectivity)[0])
 
 
 def minimum_spanning_tree(image: ArrayLike, *, metric: Metric = "l2", connectivity: int = 4, maximum: bool = False,
@@ -303,4 +306,5 @@ def tree_filter(image: ArrayLike, sigma_color: float, *, guide: ArrayLike | None
     beside = np.concatenate((values, np.ones_like(values[..., :1])), 2)
     sums = tree_scan(beside, weights, tree)
     # In a tree every pixel has at least its own weight, 1.
-    return (sums[..., :-1] / np.maximum(sums[..., -1:], 1)).reshape(np.shape(image))
+    result: NDArray[Any] = sums[..., :-1] / np.maximum(sums[..., -1:], 1)
+    return result.reshape(np.shape(image))
