@@ -139,7 +139,7 @@ __device__ OUT_OF_LINE T scaled_cosine_of(const typename Type::Stored *a, const 
   });
   const T product = sums.product.total(), norm_a = std::sqrt(sums.square_a.total()), norm_b = std::sqrt(sums.square_b.total());
   if (!(leaves_a && can_scale<T>(largest_a)) && !(leaves_b && can_scale<T>(largest_b))) return plain;
-  return scaled_cosine(product, norm_a, norm_b, scale_a, scale_b);
+  return cosine_cost(product, norm_a, norm_b);
 }
 
 // The metric of two vertices, for all lanes. Every thread of a warp calls it, those without an edge for no channels.
@@ -152,8 +152,8 @@ __device__ __forceinline__ Cost compare(const typename Type::Stored *a, const ty
     CosineSums<T, Lanes> sums;
     for_each_channel<Lanes>(channels, lane, [&](int j, int64_t c) { sums.add(j, at(a, c), at(b, c)); });
     const T product = sums.product.total();
-    const T norm_a = at_least_floor(std::sqrt(sums.square_a.total())), norm_b = at_least_floor(std::sqrt(sums.square_b.total()));
-    T cosine = -(product / (norm_a * norm_b));
+    const T norm_a = std::sqrt(sums.square_a.total()), norm_b = std::sqrt(sums.square_b.total());
+    T cosine = cosine_cost(product, norm_a, norm_b);
     const bool leaves_a = channels > 0 && leaves_range(norm_a), leaves_b = channels > 0 && leaves_range(norm_b);
     if (__any_sync(0xffffffffu, leaves_a || leaves_b))
       cosine = scaled_cosine_of<Type, Lanes>(a, b, channel_stride, channels, lane, leaves_a, leaves_b, cosine);

@@ -8,7 +8,7 @@ from functools import reduce
 import torch
 from torch import Tensor
 
-from .functional import Metric, _shape, deciding_costs, minimum_spanning_tree, tree_features
+from .functional import Metric, _shape, cost_keys, deciding_costs, minimum_spanning_tree, tree_features
 from .graph import Graph, token_graph
 from .packed import checked_packed, segments_of
 from .tree import Tree
@@ -128,10 +128,9 @@ def causal_tree(features: Tensor | Sequence[Tensor], window: int = 3, metric: Me
         if context_length is not None:
             before = token[None] if mask is None else mask.cumsum(1) - 1
             there = there & ((before < context_length)[:, :, None] | (back == 1))
-        # In double precision there is room for the order beyond +inf: NaN, and then the tokens that aren't there.
-        cost = cost.double().nan_to_num(nan=1e40, posinf=1e39, neginf=-1e39)
-        cost = cost[:, edge].masked_fill(~there, float("inf"))
-        parent = torch.where(there.any(-1), token - window + cost.argmin(2), token)
+        # Behind NaN come the tokens that aren't there.
+        keys = cost_keys(cost)[:, edge].masked_fill(~there, 2**63 - 1)
+        parent = torch.where(there.any(-1), token - window + keys.argmin(2), token)
     if mask is not None:
         parent = parent.masked_fill(~mask, -1)
     return Tree.from_parents(parent.to(torch.int32), forest=cu_seqlens is not None or mask is not None)

@@ -1,4 +1,4 @@
-// The cosine cost, -f·g / (max(|f|, 1e-8) max(|g|, 1e-8)), of vectors of any finite length.
+// The cosine cost -f·g / (|f| |g|), 0 if either is 0, of vectors of any finite length.
 //
 // Where squares would leave the range of their type, vectors are scaled first, by powers of two: that changes no digit, so the
 // cost is what it would be if exponents had no bounds.
@@ -18,31 +18,25 @@ struct Floating<float> {
   using Bits = int32_t;  // of a width that vectors are made of
   static constexpr int digits = 23, bias = 127;
   static constexpr Bits infinity = 0x7f800000, all_but_sign = 0x7fffffff;
-  static constexpr float largest_norm = 0x1p62f;  // products of two such vectors fit
+  // Between these a norm has lost nothing that counts, and products of two such vectors fit.
+  static constexpr float least_norm = 0x1p-40f, largest_norm = 0x1p62f;
 };
 template <>
 struct Floating<double> {
   using Bits = int64_t;
   static constexpr int digits = 52, bias = 1023;
   static constexpr Bits infinity = 0x7ff0000000000000, all_but_sign = 0x7fffffffffffffff;
-  static constexpr double largest_norm = 0x1p510;
+  static constexpr double least_norm = 0x1p-400, largest_norm = 0x1p510;
 };
 
-constexpr double norm_floor = 1e-8;
-
-template <class T>
-TREESCAN_FORMULA T at_least_floor(T norm) {
-  return norm < static_cast<T>(norm_floor) ? static_cast<T>(norm_floor) : norm;
-}
-
-// Whether the vector of this norm, which is at least the floor, may have lost digits of its squares, or its norm itself. Asked of
-// the bits, which compilers can ask of many at a time.
+// Whether the vector of this norm may have lost digits of its squares, or its norm itself. Asked of the bits, which compilers can
+// ask of many at a time.
 template <class T>
 TREESCAN_FORMULA bool leaves_range(T norm) {
   using Bits = typename Floating<T>::Bits;
-  constexpr T floor = static_cast<T>(norm_floor), largest = Floating<T>::largest_norm;
+  constexpr T least = Floating<T>::least_norm, largest = Floating<T>::largest_norm;
   const auto bits = cast_bits<Bits>(norm);
-  return (bits <= cast_bits<Bits>(floor)) | (bits > cast_bits<Bits>(largest));
+  return (bits < cast_bits<Bits>(least)) | (bits > cast_bits<Bits>(largest));
 }
 
 // A number's bits without the sign, in the order of absolute values.
@@ -68,14 +62,10 @@ TREESCAN_FORMULA T scale_for(typename Floating<T>::Bits largest) {
   return cast_bits<T>(typename F::Bits{2 * F::bias - exponent} << F::digits);
 }
 
-// From sums over vectors that were multiplied by their scales.
+// From sums over both, scaled or not.
 template <class T>
-TREESCAN_FORMULA T scaled_cosine(T product, T norm_a, T norm_b, T scale_a, T scale_b) {
-  const T floor = static_cast<T>(norm_floor);
-  // Whether a vector is shorter than the floor: its scale, a power of two, is then large and divides exactly.
-  const bool short_a = norm_a / scale_a < floor, short_b = norm_b / scale_b < floor;
-  const T quotient = -(product / ((short_a ? floor : norm_a) * (short_b ? floor : norm_b)));
-  return quotient / (short_a ? scale_a : 1) / (short_b ? scale_b : 1);
+TREESCAN_FORMULA T cosine_cost(T product, T norm_a, T norm_b) {
+  return -(product / ((norm_a == 0 ? 1 : norm_a) * (norm_b == 0 ? 1 : norm_b)));
 }
 
 }  // namespace treescan

@@ -49,13 +49,13 @@ struct Metric {
 
   bool needs_norms() const { return kind == TREESCAN_COSINE; }
 
-  // Of vertices; -1 where the vector has to be scaled.
+  // Of vertices; -1 where the vector has to be scaled, 1 where it is 0.
   void norms(const Rows<T> &rows, int64_t count, T *norm) const {
     kernels.products({rows[0], rows[0], rows.stride, rows.channel_stride, channels, count}, norm);
     for (int64_t first = 0; first < count; first += longest_run) {
       const int64_t size = std::min(longest_run, count - first);
       Bits leave = 0;
-      for (int64_t i = first; i < first + size; ++i) norm[i] = at_least_floor(std::sqrt(norm[i]));
+      for (int64_t i = first; i < first + size; ++i) norm[i] = std::sqrt(norm[i]);
       for (int64_t i = first; i < first + size; ++i) leave |= leaves_range(norm[i]);
       if (leave) mark_scaled(rows, first, size, norm + first);
     }
@@ -97,7 +97,10 @@ struct Metric {
       for (int64_t i = 0; i < count; ++i)
         if (leaves_range(norm[i])) found[i] = largest(rows[first + i], rows.channel_stride);
     }
-    for (int64_t i = 0; i < count; ++i) norm[i] = leaves_range(norm[i]) & can_scale<T>(found[i]) ? T{-1} : norm[i];
+    for (int64_t i = 0; i < count; ++i) {
+      const T ordinary = norm[i] == 0 ? 1 : norm[i];
+      norm[i] = leaves_range(norm[i]) & can_scale<T>(found[i]) ? T{-1} : ordinary;
+    }
   }
 
   // The cosine cost of a pair of which one has to be scaled, by the same sums over copies that are.
@@ -114,7 +117,7 @@ struct Metric {
     for (T *const sums : partial)
       for (int half = partials / 2; half > 0; half /= 2)
         for (int l = 0; l < half; ++l) sums[l] += sums[l + half];
-    return scaled_cosine(partial[0][0], std::sqrt(partial[1][0]), std::sqrt(partial[2][0]), scale_a, scale_b);
+    return cosine_cost(partial[0][0], std::sqrt(partial[1][0]), std::sqrt(partial[2][0]));
   }
 };
 
