@@ -13,8 +13,9 @@ from .tree_filter2d import TreeFilter2d
 def _interpolated(low_feats: Tensor, mask: Tensor, size: torch.Size) -> tuple[Tensor, Tensor]:
     """Of the features that take part, at another size, and which pixels take part there."""
     shape = (low_feats.shape[0], *low_feats.shape[2:])
-    if mask.dtype != torch.bool:
-        raise TypeError(f"mask must be a bool tensor, got {mask.dtype}")
+    if not isinstance(mask, Tensor) or mask.dtype != torch.bool:
+        got = mask.dtype if isinstance(mask, Tensor) else type(mask).__name__
+        raise TypeError(f"mask must be a bool tensor, got {got}")
     if mask.ndim != 3 or mask.shape[0] not in (1, shape[0]) or mask.shape[1:] != low_feats.shape[2:]:
         raise ValueError(f"mask must have shape {shape} as low_feats has, or (1, ...), got {tuple(mask.shape)}")
     mask = mask[:, None]
@@ -53,7 +54,8 @@ class TreeEnergyLoss(nn.Module):
             that take part.
 
     Returns a scalar, float32 for half types, which are converted to that first; 0 where all pixels are labelled. Raises
-    ValueError for sigma <= 0 or shapes that don't fit, TypeError for another dtype, and what `tree_scan` raises. O(B (K + C) H W); deterministic.
+    ValueError for sigma <= 0 or shapes that don't fit, TypeError for another dtype, and what `tree_scan` raises.
+    O(B (K + C) H W); deterministic.
 
     >>> preds, image = torch.zeros(1, 3, 4, 4, requires_grad=True), torch.rand(1, 3, 8, 8)
     >>> loss = TreeEnergyLoss(sigma=0.02)(preds, image, None, torch.ones(1, 8, 8), weight=0.4)

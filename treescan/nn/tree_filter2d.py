@@ -34,13 +34,14 @@ class TreeFilter2d(nn.Module):
         metric: the cost that the tree minimises: "l2", "l1" or "cosine".
 
     `forward(x, embedding=None, guide=None, tree=None)`: x (B, C, H, W), embedding (B, E, H, W) (default x), guide
-    (B, any, H, W) that the tree is built from (default the embedding), or a Tree instead. Returns (B, C, H, W), in
-    x's dtype and, if x is, in channels-last memory. Distances, weights and means are formed in float32 for half types.
-    Differentiable in x and embedding; no gradient flows through the tree. Pixels in none of a tree's parts, which a mask
-    took out, come out as 0; whatever they hold, NaN or infinity too, reaches neither values nor gradients.
+    (B, any, H, W) that the tree is built from (default the embedding), or a Tree instead. Returns (B, C, H, W) in x's
+    dtype, and in channels-last memory if x is. Distances, weights and means are formed in float32 for half types.
+    Differentiable in x and embedding; no gradient flows through the tree. Pixels in no tree, which a mask took out, come
+    out as 0; whatever they hold, NaN or infinity too, reaches neither values nor gradients.
 
     Raises ValueError for groups that don't divide the channels, sigma <= 0 or sizes that don't fit together, TypeError for
-    another dtype, and what `tree_scan` raises. O(B (C + E) H W); deterministic, the same bits for any number of threads and any memory layout.
+    another dtype, and what `tree_scan` raises. O(B (C + E) H W); deterministic, the same bits for any number of threads
+    and any memory layout.
 
     >>> TreeFilter2d(groups=2)(torch.ones(1, 4, 3, 3)).sum().item()
     36.0
