@@ -405,3 +405,13 @@ def test_packed_trees_keep_to_themselves(fill):
 
         for found, wanted in zip(run(fill), run(0), strict=True):
             assert_equal(found, wanted)
+
+
+@pytest.mark.parametrize("call", [
+    lambda tree: TreeSSM(4)(torch.rand(2, 4, 5, 4), tree),
+    lambda tree: TreeFilter2d()(torch.rand(2, 3, 4, 5), tree=tree)])
+@pytest.mark.parametrize("size", [(3, 4, 5), (2, 4, 4)])
+def test_trees_of_something_else(call, size):
+    tree = treescan.build_tree(torch.rand(size[0], 1, *size[1:]))
+    with pytest.raises(ValueError, match=r"tree's parent must have shape \(2, 20\) or \(1, 20\) for 4 x 5 pixels, got"):
+        call(tree)

@@ -10,13 +10,7 @@ from ..functional import Metric, _check_floats, build_tree, tree_scan
 from ..ops import gather_parents
 from ..ops_selective import computed_dtype
 from ..tree import Tree
-
-
-def outside_as_zero(values: Tensor, tree: Tree) -> Tensor:
-    """Values (B, C, H, W) with 0 at vertices in no tree: before anything is computed of them, since the gradient of what is
-    left out afterwards is 0 times a derivative that needn't be finite."""
-    outside = (tree.parent < 0).reshape(-1, 1, *values.shape[2:])
-    return torch.where(outside, torch.zeros_like(values), values)
+from ._outside import in_no_tree
 
 
 class TreeFilter2d(nn.Module):
@@ -80,7 +74,7 @@ class TreeFilter2d(nn.Module):
             tree = build_tree(embedding if guide is None else guide, "grid", metric=self.metric)
         dtype = x.dtype
         x = x.to(computed_dtype(dtype))  # a half type can't count the pixels of an image
-        y, total = self._sums(x, self._weights(embedding, tree, spanning).to(x.dtype), tree)
+        y, total = self._sums(x, self._weights(embedding, x.shape[0], tree, spanning).to(x.dtype), tree)
         # Every pixel of a tree has at least its own weight, 1; one in no tree has no mean, and comes out as zero.
         y = (y / self._of_group(total.clamp(min=1), x)).to(dtype)
         return y.contiguous(memory_format=torch.channels_last) if in_rows else y
@@ -89,12 +83,12 @@ class TreeFilter2d(nn.Module):
         """Whether one scan of x and its groups' ones hardly takes longer than one of x."""
         return x.shape[1] + self.groups <= 8
 
-    def _weights(self, embedding: Tensor, tree: Tree, spanning: bool) -> Tensor:
+    def _weights(self, embedding: Tensor, batch: int, tree: Tree, spanning: bool) -> Tensor:
         """exp(-D / sigma) of the edges to the parents, (B, groups, H, W)."""
         # Channels in planes are quicker to fetch, and added up in one order.
         embedding = embedding.to(computed_dtype(embedding.dtype)).contiguous()
         if not spanning:
-            embedding = outside_as_zero(embedding, tree)
+            embedding = embedding.masked_fill(in_no_tree(tree, batch, *embedding.shape[2:])[:, None], 0)
         difference = (embedding - gather_parents(embedding, tree.parent, spanning)).unflatten(1, (self.groups, -1))
         distance = (difference.square() if self.distance == "l2" else difference.abs()).sum(2)
         return torch.exp(distance / -self.sigma)
