@@ -37,6 +37,9 @@ def _check_floats(name: str, tensor: Tensor) -> None:
 
 
 def _check_device(name: str, tensor: Tensor) -> None:
+    if tensor.layout != torch.strided or tensor.is_nested:
+        kind = "a nested tensor" if tensor.is_nested else str(tensor.layout)
+        raise TypeError(f"{name} must be an ordinary dense tensor, got {kind}")
     if not (tensor.is_cpu or tensor.is_cuda or tensor.is_meta):
         raise ValueError(f"{name} must be on the CPU or a CUDA device, got {tensor.device}")
 
@@ -87,7 +90,7 @@ def _spanning_tree(graph: Graph, cost: Tensor, maximum: bool, root: int | Tensor
     if mask is not None:
         return spanning_forest(graph, cost, maximum, root, _segments_of_mask(mask, graph, cost.shape[0]))
     roots = root_tensor(root, cost.shape[0], cost)
-    parent, order, depth, edge = ops.call(ops.minimum_spanning_tree, cost, *graph.arguments, maximum, roots, None)
+    parent, order, depth, edge = ops.minimum_spanning_tree(cost, *graph.arguments, maximum, roots, None)
     # A view takes as long as a tenth of a small image's tree. The caller's own tensor may change, so that isn't kept.
     roots = roots if cost.shape[0] == 1 and not isinstance(root, Tensor) else order[:, 0]
     return Tree(parent, order, depth, roots, edge)
@@ -96,7 +99,7 @@ def _spanning_tree(graph: Graph, cost: Tensor, maximum: bool, root: int | Tensor
 def spanning_forest(graph: Graph, cost: Tensor, maximum: bool, root: int | Tensor, segments: Tensor) -> Tree:
     """The minimum spanning forest of a graph without the edges between segments: labels, (B|1, V) int32, -1 for none."""
     root = root_tensor(root, cost.shape[0], cost)
-    return Tree.of_forest(*ops.call(ops.minimum_spanning_tree, cost, *graph.arguments, maximum, root, segments))
+    return Tree.of_forest(*ops.minimum_spanning_tree(cost, *graph.arguments, maximum, root, segments))
 
 
 def _segments_of_mask(mask: Tensor, graph: Graph, batch: int) -> Tensor:
@@ -179,7 +182,7 @@ def edge_weights(features: Tensor, graph: Graph, metric: Metric = "cosine", *, e
 
 def _edge_weights(features: Tensor, graph: Graph, metric: str, exp: bool, dtype: torch.dtype) -> Tensor:
     features = features.detach().to(torch.float64 if dtype == torch.float64 else features.dtype)
-    return ops.call(ops.edge_weights, features, *graph.arguments, metric, exp, dtype)
+    return ops.edge_weights(features, *graph.arguments, metric, exp, dtype)
 
 
 def deciding_costs(name: str, features: Tensor, graph: Graph, metric: Metric = "cosine") -> Tensor:
@@ -244,7 +247,7 @@ def random_spanning_tree(graph: Graph, cost: Tensor, *, seed: int, root: int | T
     cost = _check_cost(graph, cost)
     root = root_tensor(root, cost.shape[0], cost)
     signed = seed - 2**64 if seed >= 2**63 else seed  # an op's integers are signed
-    parent, order, depth, edge = ops.call(ops.random_spanning_tree, cost, *graph.arguments, signed, root)
+    parent, order, depth, edge = ops.random_spanning_tree(cost, *graph.arguments, signed, root)
     return Tree(parent, order, depth, order[:, 0], edge)
 
 
@@ -337,8 +340,7 @@ def tree_scan(x: Tensor, weights: Tensor, graph: str | Graph | Tree = "grid", *,
     _check_floats("x", x)
     if x.ndim != 3 and x.ndim != 4:
         raise ValueError(f"x must have shape (B, C, H, W) or (B, C, L), got {_shape(x)}")
-    if not isinstance(weights, Tensor):
-        raise TypeError(f"weights must be a tensor, got {type(weights).__name__}")
+    _check_floats("weights", weights)
     if weights.dtype != x.dtype and not torch.is_autocast_enabled(x.device.type):
         raise TypeError(f"weights must have x's dtype {x.dtype}, got {weights.dtype}")
     if weights.device != x.device:
@@ -361,7 +363,7 @@ def tree_scan(x: Tensor, weights: Tensor, graph: str | Graph | Tree = "grid", *,
         parent, order = tree.parent, tree.order
     if out is not None:
         return _scan_into(out, x, weights, parent, order, direction)
-    return ops.call(ops.scan, x, weights, parent, order, direction)
+    return ops.scan(x, weights, parent, order, direction)
 
 
 def _scan_into(out: Tensor, x: Tensor, weights: Tensor, parent: Tensor, order: Tensor, direction: Direction) -> Tensor:
@@ -370,10 +372,14 @@ def _scan_into(out: Tensor, x: Tensor, weights: Tensor, parent: Tensor, order: T
     if out.shape != x.shape or out.dtype != x.dtype or out.device != x.device:
         raise ValueError(f"out must be like x, {x.dtype} of shape {_shape(x)} on {x.device}, got {out.dtype} of shape "
                          f"{_shape(out)} on {out.device}")
-    if torch.is_grad_enabled() and (x.requires_grad or weights.requires_grad or out.requires_grad):
-        raise RuntimeError("out can't be given where a gradient is wanted: x, weights or out requires one")
+    if ops.is_differentiated(x, weights, out):
+        raise RuntimeError("out can't be given where a derivative is wanted: x, weights or out requires or carries one")
+    if torch.compiler.is_compiling() or out.is_neg():  # a compiler takes it from here; negated memory isn't what it is
+        return out.copy_(ops.scan(x, weights, parent, order, direction))
+    if out.is_inference() and not torch.is_inference_mode_enabled():
+        raise RuntimeError("out was made in torch.inference_mode() and can't be written to outside of it: give a clone of it")
     if not out.is_meta and out.untyped_storage().data_ptr() in (
             x.untyped_storage().data_ptr(), weights.untyped_storage().data_ptr()) and out.numel():
         raise ValueError("out must have memory of its own, but shares it with x or weights")
-    ops.call(ops.scan_out, x, weights, parent, order, direction, out=out)
+    ops.scan_out(x, weights, parent, order, direction, out=out)
     return out

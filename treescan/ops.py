@@ -72,37 +72,7 @@ def _define(schema: str, allocate: Callable[P, T], fill: Callable[Concatenate[T,
         _library.impl(name, torch.library.fallthrough_kernel, "Autograd")
     torch.library.register_fake(f"treescan::{name}", allocate, lib=_library)
     op: OpOverload[P, T] = getattr(torch.ops.treescan, name).default
-    _kernels[op] = kernel
     return op
-
-
-_kernels: dict[OpOverload[..., Any], Callable[..., Any]] = {}
-
-
-def call(op: OpOverload[P, T], *arguments: P.args, **keywords: P.kwargs) -> T:
-    """`op(*arguments, **keywords)`, without the dispatcher where it would do nothing but pass the call on: that takes
-    longer than a scan of a small image."""
-    tensors = (*arguments, *keywords.values()) if keywords else arguments
-    function: Callable[P, T] = _kernels[op] if _nobody_looks_on(tensors) else op
-    return function(*arguments, **keywords)
-
-
-def _nobody_looks_on(arguments: Iterable[object]) -> bool:
-    """Whether these are ordinary tensors that there are kernels for, and nobody differentiates, transforms, traces, casts or
-    records."""
-    if torch.compiler.is_compiling():
-        return False
-    grad = torch.is_grad_enabled()
-    for argument in arguments:
-        if type(argument) is Tensor:
-            if grad and argument.requires_grad or not (argument.is_cpu or argument.is_cuda):
-                return False
-        elif isinstance(argument, Tensor):
-            return False
-    return not (forward_ad._current_level >= 0 or torch._C._are_functorch_transforms_active()
-                or torch._C._len_torch_dispatch_stack() or torch._C._len_torch_function_stack()
-                or torch._C._get_tracing_state() or torch._C._is_any_autocast_enabled()
-                or torch.autograd.profiler._is_profiler_enabled)
 
 
 # ---- Scans ----
@@ -121,6 +91,9 @@ _library.define("scan_out(Tensor x, Tensor weights, Tensor parent, Tensor order,
 
 
 def _scan_into(x: Tensor, weights: Tensor, parent: Tensor, order: Tensor, direction: str, *, out: Tensor) -> None:
+    if not out.is_inference():
+        # Whoever has saved this memory for a backward pass is to notice. (For ops from Python the dispatcher doesn't count.)
+        torch.autograd.graph.increment_version(out)
     _C.scan(choice("direction", direction, _C.DIRECTIONS), parent, order, x, weights, out)
 
 
@@ -129,7 +102,6 @@ for _device in _DEVICES:
 _library.impl("scan_out", torch.library.fallthrough_kernel, "Autograd")
 torch.library.register_fake("treescan::scan_out", lambda *arguments, out: None, lib=_library)
 scan_out = torch.ops.treescan.scan_out.default
-_kernels[scan_out] = _scan_into
 
 scan_backward: OpOverload[[Tensor, Tensor, Tensor, Tensor, Tensor, str], tuple[Tensor, Tensor]] = _define(
     "scan_backward(Tensor grad, Tensor x, Tensor weights, Tensor parent, Tensor order, str direction)"
@@ -216,6 +188,11 @@ class Context(Protocol):
     def set_materialize_grads(self, value: bool) -> None: ...
 
 
+def saved(index: Tensor) -> Tensor:
+    """A tree's tensor as autograd will keep it: one that was made in inference mode has to be copied."""
+    return index.clone() if index.is_inference() else index
+
+
 class _ScanContext(Context, Protocol):
     direction: str
 
@@ -227,8 +204,9 @@ class _Scan(_SingleLevelFunction):
     @staticmethod
     def forward(ctx: _ScanContext, x: Tensor, weights: Tensor, parent: Tensor, order: Tensor, direction: str) -> Tensor:
         ctx.direction = direction
-        ctx.save_for_backward(x, weights, parent, order)
-        ctx.save_for_forward(x, weights, parent, order)
+        tensors = x, weights, saved(parent), saved(order)
+        ctx.save_for_backward(*tensors)
+        ctx.save_for_forward(*tensors)
         # A Function turns differentiation off, which under torch.func must stay on for the levels below this one.
         with torch.enable_grad(), forward_ad._set_fwd_grad_enabled(True), torch._C._AutoDispatchBelowAutograd():
             return scan(x, weights, parent, order, direction)
@@ -272,7 +250,7 @@ def _tangent(dx: Tensor, dw: Tensor, x: Tensor, weights: Tensor, parent: Tensor,
     return scanned(du * (1 - w * w) + dw * (edges.of_parent(y) - 2 * w * u), "down")
 
 
-def _is_differentiated(*tensors: Tensor) -> bool:
+def is_differentiated(*tensors: Tensor) -> bool:
     if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors):
         return True
     if forward_ad._current_level < 0 and not torch._C._are_functorch_transforms_active():
@@ -282,7 +260,7 @@ def _is_differentiated(*tensors: Tensor) -> bool:
 
 
 def _scan_autograd(x: Tensor, weights: Tensor, parent: Tensor, order: Tensor, direction: str) -> Tensor:
-    if _is_differentiated(x, weights):
+    if is_differentiated(x, weights):
         # The dispatcher calls this once for each level of torch.func's transforms, so each time for that level alone.
         with enable_single_level_autograd_function():
             return _Scan.apply(x, weights, parent, order, direction)
@@ -292,7 +270,7 @@ def _scan_autograd(x: Tensor, weights: Tensor, parent: Tensor, order: Tensor, di
 
 def _scan_backward_autograd(grad: Tensor, x: Tensor, weights: Tensor, parent: Tensor, order: Tensor,
                             direction: str) -> tuple[Tensor, Tensor]:
-    if _is_differentiated(grad, x, weights):
+    if is_differentiated(grad, x, weights):
         return _differentiable_backward(grad, x, weights, parent, order, direction)
     with torch._C._AutoDispatchBelowAutograd():
         return scan_backward(grad, x, weights, parent, order, direction)

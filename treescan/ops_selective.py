@@ -70,7 +70,7 @@ class _SelectiveScan(_SingleLevelFunction):
     @staticmethod
     def forward(ctx: _Context, *arguments: Any) -> tuple[Tensor, Tensor]:
         ctx.options = arguments[_NUM_TENSORS + 2:]
-        ctx.save_for_backward(*arguments[:_NUM_TENSORS + 2])
+        ctx.save_for_backward(*arguments[:_NUM_TENSORS], *map(ops.saved, arguments[_NUM_TENSORS:_NUM_TENSORS + 2]))
         ctx.set_materialize_grads(False)
         # As for ops.scan: differentiation must stay on for the levels below this one.
         with torch.enable_grad(), torch.autograd.forward_ad._set_fwd_grad_enabled(True), torch._C._AutoDispatchBelowAutograd():
@@ -108,7 +108,7 @@ class _SelectiveScanBackward(_SingleLevelFunction):
 
 def _autograd(op: OpOverload[..., T], apply: Callable[..., T]) -> Callable[..., T]:
     def rule(*arguments: Any) -> T:
-        if ops._is_differentiated(*(argument for argument in arguments if isinstance(argument, Tensor))):
+        if ops.is_differentiated(*(argument for argument in arguments if isinstance(argument, Tensor))):
             with enable_single_level_autograd_function():
                 return apply(*arguments)
         with torch._C._AutoDispatchBelowAutograd():

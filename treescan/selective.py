@@ -148,7 +148,7 @@ def selective_tree_scan(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tenso
     if tree.parent.ndim != 2 or tree.parent.shape[1] != vertices or tree.parent.shape[0] not in (1, u.shape[0]):
         raise ValueError(f"tree's parent must have shape ({u.shape[0]}, {vertices}) or (1, {vertices}) for u of shape "
                          f"{_shape(u)}, got {_shape(tree.parent)}")
-    y, last_state = ops.call(ops_selective.selective_scan, u.flatten(2), delta.flatten(2), A, B, C, D,
+    y, last_state = ops_selective.selective_scan(u.flatten(2), delta.flatten(2), A, B, C, D,
                              None if z is None else z.flatten(2), delta_bias, tree.parent, tree.order, delta_softplus,
                              direction)
     y = y.reshape(u.shape)

@@ -114,8 +114,8 @@ class Tree(NamedTuple):
             raise ValueError(f"parent must have shape (B, V), got {tuple(parent.shape)}")
         parent = _int32("parent", parent)
         if forest:
-            return cls.of_forest(*ops.call(ops.forest_from_parents, parent))
-        parent, order, depth = ops.call(ops.tree_from_parents, parent, None)
+            return cls.of_forest(*ops.forest_from_parents(parent))
+        parent, order, depth = ops.tree_from_parents(parent, None)
         return cls(parent, order, depth, order[:, 0])
 
     @classmethod
@@ -164,7 +164,7 @@ class Tree(NamedTuple):
         [[1, 2, 2]]
         """
         root = root_tensor(root, self.parent.shape[0], self.parent)
-        parent, order, depth = ops.call(ops.tree_from_parents, self.parent, root)
+        parent, order, depth = ops.tree_from_parents(self.parent, root)
         edge = self.edge
         if edge is not None:
             # A vertex whose new parent was its child had their edge listed at that child.
