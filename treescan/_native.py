@@ -4,10 +4,12 @@ device memory."""
 from __future__ import annotations
 
 import ctypes
+from typing import SupportsIndex
 
 import torch
 
 from . import __version__
+from ._arguments import integer
 from ._installation import BUILD
 
 try:
@@ -38,7 +40,7 @@ _C.lend_torch_cuda(lambda index: torch.cuda.current_stream(index).cuda_stream,
                    lambda size, index: torch.empty(size, dtype=torch.uint8, device=torch.device("cuda", index)))
 
 
-def set_num_threads(num_threads: int | None) -> None:
+def set_num_threads(num_threads: SupportsIndex | None) -> None:
     """Sets how many threads treescan works with: `num_threads` of its own, or None for as many as torch, and torch's.
 
     None is the default: `torch.set_num_threads` then holds for treescan as well. Results don't depend on the number.
@@ -50,11 +52,10 @@ def set_num_threads(num_threads: int | None) -> None:
     2
     >>> set_num_threads(None)
     """
-    if num_threads is not None and (not isinstance(num_threads, int) or isinstance(num_threads, bool)):
-        raise TypeError(f"num_threads must be an integer or None, got {type(num_threads).__name__}")
-    if num_threads is not None and not 1 <= num_threads <= 1024:
-        raise ValueError(f"num_threads must be between 1 and 1024, got {num_threads}")
-    _C.set_num_threads(num_threads)
+    count = None if num_threads is None else integer("num_threads", num_threads)
+    if count is not None and not 1 <= count <= 1024:
+        raise ValueError(f"num_threads must be between 1 and 1024, got {count}")
+    _C.set_num_threads(count)
 
 
 def get_num_threads() -> int:
@@ -62,7 +63,7 @@ def get_num_threads() -> int:
     return _C.get_num_threads()
 
 
-def synchronize(device: torch.device | str | int | None = None) -> None:
+def synchronize(device: torch.device | str | SupportsIndex | None = None) -> None:
     """Waits for a CUDA device's current stream, and raises what treescan's calls there found wrong with values.
 
     Calls on a GPU return before their work is done. What is wrong with shapes, dtypes and options they raise at once; an
@@ -77,7 +78,10 @@ def synchronize(device: torch.device | str | int | None = None) -> None:
 
     >>> synchronize("cpu")
     """
-    device = torch.device(f"cuda:{device}" if isinstance(device, int) else device or "cuda")
+    if device is None:
+        device = torch.device("cuda")
+    elif not isinstance(device, torch.device):
+        device = torch.device(device if isinstance(device, str) else f"cuda:{integer('device', device, 0)}")
     if device.type == "cpu":
         return
     if device.type != "cuda":

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal, TypeAlias
+from typing import Literal, SupportsIndex, TypeAlias
 
 import torch
 from torch import Tensor
 
 from . import ops
+from ._arguments import Indices, are_indices, flag, integer
 from .graph import Graph, chain_graph, grid_graph, token_graph
-from .tree import Tree, root_tensor
+from .tree import Root, Tree, root_tensor
 
 # What `direction` and `metric` may be, for annotations elsewhere as well.
 Direction: TypeAlias = Literal["up", "down", "both"]
 Metric: TypeAlias = Literal["cosine", "l2", "l1"]
+Contexts: TypeAlias = "SupportsIndex | Sequence[SupportsIndex] | Indices"
 
 _FLOATS = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
 _METRICS = {"cosine": "cosine", "l2": "l2", "l1": "l1"}
@@ -33,8 +35,8 @@ def _check_floats(name: str, tensor: Tensor) -> None:
         raise ValueError(f"{name} must be on the CPU or a CUDA device, got {tensor.device}")
 
 
-def _graph_for(graph: str | Graph, name: str, tensor: Tensor, window: int,
-               context_length: int | Sequence[int] | Tensor | None) -> Graph:
+def _graph_for(graph: str | Graph, name: str, tensor: Tensor, window: SupportsIndex,
+               context_length: Contexts | None) -> Graph:
     """The graph that `graph` names, for features `tensor` of shape (B, C, H, W) or (B, C, L)."""
     if isinstance(graph, Graph):
         if tensor.ndim not in (3, 4):
@@ -46,7 +48,7 @@ def _graph_for(graph: str | Graph, name: str, tensor: Tensor, window: int,
             raise ValueError(f"graph is {graph} with {graph.num_vertices} vertices, but {name} has shape "
                              f"{_shape(tensor)} with {_num_vertices(tensor)}")
         return graph
-    if graph not in ("grid", "tokens", "chain"):
+    if not isinstance(graph, str) or graph not in ("grid", "tokens", "chain"):
         raise ValueError(f"graph must be 'grid', 'tokens', 'chain', a Graph or a Tree, got {graph!r}")
     wanted = 4 if graph == "grid" else 3
     if tensor.ndim != wanted:
@@ -64,20 +66,22 @@ def _num_vertices(tensor: Tensor) -> int:
     return shape[2] if len(shape) == 3 else shape[2] * shape[3]
 
 
-def _spanning_tree(graph: Graph, cost: Tensor, maximum: bool, root: int | Tensor, mask: Tensor | None) -> Tree:
+def _spanning_tree(graph: Graph, cost: Tensor, maximum: bool, root: Root, mask: Tensor | None) -> Tree:
     if mask is not None:
         return spanning_forest(graph, cost, maximum, root, _segments_of_mask(mask, graph, cost.shape[0]))
     roots = root_tensor(root, cost.shape[0], cost)
+    maximum = flag("maximum", maximum)
     parent, order, depth, edge = ops.call(ops.minimum_spanning_tree, cost, *graph.arguments, maximum, roots, None)
     # A view takes as long as a tenth of a small image's tree. The caller's own tensor may change, so that isn't kept.
-    roots = roots if cost.shape[0] == 1 and not isinstance(root, Tensor) else order[:, 0]
+    roots = roots if cost.shape[0] == 1 and type(root) is int else order[:, 0]
     return Tree(parent, order, depth, roots, edge)
 
 
-def spanning_forest(graph: Graph, cost: Tensor, maximum: bool, root: int | Tensor, segments: Tensor) -> Tree:
+def spanning_forest(graph: Graph, cost: Tensor, maximum: bool, root: Root, segments: Tensor) -> Tree:
     """The minimum spanning forest of a graph without the edges between segments: labels, (B|1, V) int32, -1 for none."""
-    root = root_tensor(root, cost.shape[0], cost)
-    return Tree.of_forest(*ops.call(ops.minimum_spanning_tree, cost, *graph.arguments, maximum, root, segments))
+    roots = root_tensor(root, cost.shape[0], cost)
+    return Tree.of_forest(*ops.call(ops.minimum_spanning_tree, cost, *graph.arguments, flag("maximum", maximum), roots,
+                                    segments))
 
 
 def _segments_of_mask(mask: Tensor, graph: Graph, batch: int) -> Tensor:
@@ -127,12 +131,13 @@ def edge_weights(features: Tensor, graph: Graph, metric: Metric = "cosine", *, e
     if not isinstance(graph, Graph):
         raise TypeError(f"graph must be a Graph such as grid_graph returns, got {type(graph).__name__}")
     _check_floats("features", features)
+    exp = flag("exp", exp)
     ops.choice("metric", metric, _METRICS)
     _graph_for(graph, "features", features, 0, None)
     return ops.call(ops.edge_weights, features.detach(), *graph.arguments, metric, exp)
 
 
-def minimum_spanning_tree(graph: Graph, cost: Tensor, *, maximum: bool = False, root: int | Tensor = 0,
+def minimum_spanning_tree(graph: Graph, cost: Tensor, *, maximum: bool = False, root: Root = 0,
                           mask: Tensor | None = None) -> Tree:
     """The spanning tree of least total cost, unique under the order (cost, edge index).
 
@@ -140,7 +145,7 @@ def minimum_spanning_tree(graph: Graph, cost: Tensor, *, maximum: bool = False, 
         graph: what `grid_graph`, `token_graph`, `chain_graph` or `edge_graph` returned.
         cost: (B, E), narrowed to float32. -0 equals +0, infinities are ordinary, NaN comes last.
         maximum: the tree of greatest cost, under the order (-cost, edge index); NaN comes last here too.
-        root: a vertex, or a (B,) integer tensor with one for each item.
+        root: a vertex, or (B,) indices with one for each item.
         mask: (B|1, V), or (B|1, H, W) for a grid, bool: True for vertices that take part. The others are in no tree. The
             result is then the minimum spanning forest, be it connected or not; each of its trees is rooted at `root` if
             that lies in it, else at its lowest vertex.
@@ -160,7 +165,7 @@ def minimum_spanning_tree(graph: Graph, cost: Tensor, *, maximum: bool = False, 
     return _spanning_tree(graph, _check_cost(graph, cost), maximum, root, mask)
 
 
-def random_spanning_tree(graph: Graph, cost: Tensor, *, seed: int, root: int | Tensor = 0) -> Tree:
+def random_spanning_tree(graph: Graph, cost: Tensor, *, seed: SupportsIndex, root: Root = 0) -> Tree:
     """A random spanning tree that prefers cheap edges.
 
     Edges are drawn one by one without replacement, each with probability in proportion to exp(-cost), and kept unless
@@ -178,20 +183,19 @@ def random_spanning_tree(graph: Graph, cost: Tensor, *, seed: int, root: int | T
 
     Source: Efraimidis and Spirakis, "Weighted random sampling with a reservoir" (2006), for the drawing by sorted keys.
     """
-    if not isinstance(seed, int):
-        raise TypeError(f"seed must be an integer, got {type(seed).__name__}")
-    if not 0 <= seed < 2**64:
-        raise ValueError(f"seed must be in [0, 2^64), got {seed}")
+    number = integer("seed", seed)
+    if not 0 <= number < 2**64:
+        raise ValueError(f"seed must be in [0, 2^64), got {number}")
     cost = _check_cost(graph, cost)
-    root = root_tensor(root, cost.shape[0], cost)
-    signed = seed - 2**64 if seed >= 2**63 else seed  # an op's integers are signed
-    parent, order, depth, edge = ops.call(ops.random_spanning_tree, cost, *graph.arguments, signed, root)
+    roots = root_tensor(root, cost.shape[0], cost)
+    signed = number - 2**64 if number >= 2**63 else number  # an op's integers are signed
+    parent, order, depth, edge = ops.call(ops.random_spanning_tree, cost, *graph.arguments, signed, roots)
     return Tree(parent, order, depth, order[:, 0], edge)
 
 
 def build_tree(features: Tensor, graph: str | Graph = "grid", *, metric: Metric = "cosine", maximum: bool = False,
-               root: int | Tensor = 0, window: int = 3,
-               context_length: int | Sequence[int] | Tensor | None = None, mask: Tensor | None = None) -> Tree:
+               root: Root = 0, window: SupportsIndex = 3,
+               context_length: Contexts | None = None, mask: Tensor | None = None) -> Tree:
     """The minimum spanning tree of features: `edge_weights` and `minimum_spanning_tree` in one call.
 
     Arguments:
@@ -213,8 +217,8 @@ def build_tree(features: Tensor, graph: str | Graph = "grid", *, metric: Metric 
     return _spanning_tree(graph, edge_weights(features, graph, metric), maximum, root, mask)
 
 
-def _tree_for_scan(x: Tensor, graph: str | Graph, guide: Tensor | None, metric: Metric, maximum: bool, root: int | Tensor,
-                   window: int, context_length: int | Sequence[int] | Tensor | None, mask: Tensor | None) -> Tree:
+def _tree_for_scan(x: Tensor, graph: str | Graph, guide: Tensor | None, metric: Metric, maximum: bool, root: Root,
+                   window: SupportsIndex, context_length: Contexts | None, mask: Tensor | None) -> Tree:
     name, features = ("x", x) if guide is None else ("guide", guide)
     _check_floats(name, features)
     graph = _graph_for(graph, name, features, window, context_length)
@@ -222,15 +226,15 @@ def _tree_for_scan(x: Tensor, graph: str | Graph, guide: Tensor | None, metric: 
         raise ValueError(f"guide must have x's batch size and vertices, x has shape {_shape(x)}, guide {_shape(guide)}")
     ops.choice("metric", metric, _METRICS)
     if graph.kind == "chain":  # whose one tree doesn't depend on features
-        shared = mask is None and not (isinstance(root, Tensor) and root.ndim == 1 and root.shape[0] > 1)
+        shared = mask is None and not (are_indices(root) and root.ndim == 1 and root.shape[0] > 1)
         cost = x.new_zeros((1 if shared else x.shape[0], graph.num_edges), dtype=torch.float32)
         return _spanning_tree(graph, cost, False, root, mask)
     return _spanning_tree(graph, edge_weights(features, graph, metric), maximum, root, mask)
 
 
 def tree_scan(x: Tensor, weights: Tensor, graph: str | Graph | Tree = "grid", *, direction: Direction = "both",
-              guide: Tensor | None = None, metric: Metric = "cosine", maximum: bool = False, root: int | Tensor = 0,
-              window: int = 3, context_length: int | Sequence[int] | Tensor | None = None,
+              guide: Tensor | None = None, metric: Metric = "cosine", maximum: bool = False, root: Root = 0,
+              window: SupportsIndex = 3, context_length: Contexts | None = None,
               mask: Tensor | None = None, out: Tensor | None = None) -> Tensor:
     """State propagation along a tree, in time linear in its vertices.
 

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from . import ops, ops_selective
+from ._arguments import flag
 from .functional import Direction, _check_floats, _num_vertices, _shape
 from .tree import Tree
 
@@ -122,6 +123,7 @@ def selective_tree_scan(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tenso
     et al., "GrootVL: Tree Topology is All You Need in State Space Model", section 3.2.
     """
     _check_like("u", u, u)
+    delta_softplus, return_last_state = flag("delta_softplus", delta_softplus), flag("return_last_state", return_last_state)
     if u.ndim not in (3, 4):
         raise ValueError(f"u must have shape (B, D, L) or (B, D, H, W), got {_shape(u)}")
     ops.choice("direction", direction, _DIRECTIONS)

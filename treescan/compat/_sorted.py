@@ -1,27 +1,38 @@
 """The originals' conventions: trees as lists of edges, and arrays by position in the sorted order."""
 
+from typing import SupportsIndex
+
 import torch
 from torch import Tensor
 
 from .. import ops
+from .._arguments import Indices, indices, integer, kind
 from ..functional import minimum_spanning_tree, random_spanning_tree
 from ..graph import edge_graph
 from ..tree import Tree
 
 
-def _edges_of(tree: Tree, edge_index: Tensor) -> Tensor:
+def batch_of_edges(name: str, edges: Indices) -> Tensor:
+    """Trees as (B, V-1, 2) int32 edges."""
+    values = indices(name, edges)
+    if values.ndim != 3 or values.shape[2] != 2:
+        raise ValueError(f"{name} must have shape (B, V-1, 2), got {tuple(values.shape)}")
+    return values
+
+
+def _edges_of(tree: Tree, edge_index: Indices) -> Tensor:
     assert tree.edge is not None  # the tree is one of a graph
     # By ascending index in the list, as the edges stand there.
     edge = ops.as_index(tree.edge.sort(1).values[:, 1:])
-    listed = edge_index.to(torch.int32).expand(edge.shape[0], -1, -1)
+    listed = indices("edge_index", edge_index).expand(edge.shape[0], -1, -1)
     return listed.gather(1, edge.unsqueeze(-1).expand(-1, -1, 2))
 
 
-def mst_forward(edge_index: Tensor, edge_weight: Tensor, vertex_count: int) -> Tensor:
+def mst_forward(edge_index: Indices, edge_weight: Tensor, vertex_count: SupportsIndex) -> Tensor:
     """The minimum spanning tree's edges.
 
     Arguments:
-        edge_index: (B, E, 2) int32 or int64, expanded views welcome, or (E, 2) for all items.
+        edge_index: (B, E, 2) integers, expanded views welcome, or (E, 2) for all items.
         edge_weight: (B, E), narrowed to float32; ties go to the edge listed first.
         vertex_count: V.
 
@@ -34,7 +45,7 @@ def mst_forward(edge_index: Tensor, edge_weight: Tensor, vertex_count: int) -> T
     return _edges_of(minimum_spanning_tree(edge_graph(edge_index, vertex_count), edge_weight), edge_index)
 
 
-def rst_forward(edge_index: Tensor, edge_weight: Tensor, vertex_count: int) -> Tensor:
+def rst_forward(edge_index: Indices, edge_weight: Tensor, vertex_count: SupportsIndex) -> Tensor:
     """A random spanning tree's edges; arguments and result as for `mst_forward`.
 
     Cheap edges are likelier, see `treescan.random_spanning_tree`. The seed is drawn from torch's default generator, so
@@ -44,11 +55,11 @@ def rst_forward(edge_index: Tensor, edge_weight: Tensor, vertex_count: int) -> T
     return _edges_of(random_spanning_tree(edge_graph(edge_index, vertex_count), edge_weight, seed=seed), edge_index)
 
 
-def bfs_forward(edges: Tensor, max_adj: int) -> tuple[Tensor, Tensor, Tensor]:
+def bfs_forward(edges: Indices, max_adj: SupportsIndex) -> tuple[Tensor, Tensor, Tensor]:
     """Breadth-first order of trees from vertex 0, neighbours in the order in which their edges are listed.
 
     Arguments:
-        edges: (B, V-1, 2) int32 or int64.
+        edges: (B, V-1, 2) integers.
         max_adj: the width of the table of children, at least the largest degree. On a GPU children that are too many are left
             out, since nobody waits there to say so.
 
@@ -58,9 +69,8 @@ def bfs_forward(edges: Tensor, max_adj: int) -> tuple[Tensor, Tensor, Tensor]:
     >>> [part.tolist() for part in bfs_forward(torch.tensor([[[0, 2], [0, 1]]]), 2)]
     [[[0, 2, 1]], [[0, 0, 0]], [[[1, 2], [0, 0], [0, 0]]]]
     """
-    if not isinstance(edges, Tensor) or edges.ndim != 3 or edges.shape[2] != 2:
-        raise ValueError(f"edges must have shape (B, V-1, 2), got {tuple(getattr(edges, 'shape', ()))}")
-    parent, order, _, _ = ops.tree_from_edges(edges, edges.new_zeros(1, dtype=torch.int32), True)
+    listed, most = batch_of_edges("edges", edges), integer("max_adj", max_adj, 0)
+    parent, order, _, _ = ops.tree_from_edges(listed, listed.new_zeros(1), True)
     batch, vertices = order.shape
     place = torch.arange(vertices, device=order.device).expand(batch, -1)
     position = torch.empty_like(order).scatter_(1, ops.as_index(order), place.to(torch.int32))
@@ -68,15 +78,15 @@ def bfs_forward(edges: Tensor, max_adj: int) -> tuple[Tensor, Tensor, Tensor]:
     child, above = place[:, 1:], sorted_parent[:, 1:].long()
     degree = torch.zeros_like(place).scatter_add_(1, above, torch.ones_like(child))
     degree[:, 1:] += 1
-    if order.is_cpu and degree.numel() and degree.max() > max_adj:
-        raise ValueError(f"max_adj must be at least the largest degree, {degree.max().item()}, got {max_adj}")
+    if order.is_cpu and degree.numel() and degree.max() > most:
+        raise ValueError(f"max_adj must be at least the largest degree, {degree.max().item()}, got {most}")
     # Siblings stand together: a child's place among them is its distance from the first. One column more takes those that
     # are too many.
     first = torch.full_like(place, vertices).scatter_reduce_(1, above, child, "amin")
-    sibling = (child - first.gather(1, above)).clamp(max=max_adj)
-    sorted_child = order.new_zeros(batch, vertices * (max_adj + 1))
-    sorted_child.scatter_(1, above * (max_adj + 1) + sibling, child.to(torch.int32))
-    return order, sorted_parent, sorted_child.view(batch, vertices, max_adj + 1)[:, :, :max_adj].contiguous()
+    sibling = (child - first.gather(1, above)).clamp(max=most)
+    sorted_child = order.new_zeros(batch, vertices * (most + 1))
+    sorted_child.scatter_(1, above * (most + 1) + sibling, child.to(torch.int32))
+    return order, sorted_parent, sorted_child.view(batch, vertices, most + 1)[:, :, :most].contiguous()
 
 
 def check_sorted(feature: Tensor, edge_weight: Tensor, sorted_index: Tensor, sorted_parent: Tensor) -> None:
@@ -87,13 +97,14 @@ def check_sorted(feature: Tensor, edge_weight: Tensor, sorted_index: Tensor, sor
         raise ValueError(f"edge_weight must have feature's shape {tuple(feature.shape)}, got {tuple(edge_weight.shape)}")
     shape = (feature.shape[0], feature.shape[2])
     for name, values in (("sorted_index", sorted_index), ("sorted_parent", sorted_parent)):
+        if not isinstance(values, Tensor):
+            raise TypeError(f"{name} must be a tensor of integers, got {kind(values)}")
         if tuple(values.shape) != shape:
             raise ValueError(f"{name} must have shape {shape}, got {tuple(values.shape)}")
-        if values.dtype not in (torch.int32, torch.int64):
-            raise TypeError(f"{name} must be int32 or int64, got {values.dtype}")
-        if values.is_cpu and values.numel() and (values.min() < 0 or values.max() >= shape[1]):
-            raise ValueError(f"{name} must hold numbers in [0, {shape[1]}), got {values.min().item()} to "
-                             f"{values.max().item()}")
+        positions = indices(name, values)
+        if values.is_cpu and values.numel() and (positions.min() < 0 or positions.max() >= shape[1]):
+            raise ValueError(f"{name} must hold numbers in [0, {shape[1]}), got {positions.min().item()} to "
+                             f"{positions.max().item()}")
 
 
 def parents_of(sorted_index: Tensor, sorted_parent: Tensor) -> tuple[Tensor, Tensor]:

@@ -1,16 +1,17 @@
 """The layers that projects built on the original extensions import."""
 
 from collections.abc import Callable
+from typing import SupportsIndex
 
 import torch
 from torch import Tensor, nn
 
+from .._arguments import Indices, flag, integer, number
 from ..functional import tree_scan
 from ..graph import grid_graph
 from ..ops import gather_parents
 from ..tree import Tree
-from .. import ops
-from ._sorted import mst_forward
+from ._sorted import batch_of_edges, mst_forward
 
 
 class MinimumSpanningTree(nn.Module):
@@ -66,11 +67,11 @@ class TreeFilter2D(nn.Module):
     Source: Liang et al., "Tree Energy Loss: Towards Sparsely Annotated Semantic Segmentation" (CVPR 2022), section 3.2.
     """
 
-    def __init__(self, groups: int = 1, sigma: float = 0.02,
+    def __init__(self, groups: SupportsIndex = 1, sigma: float = 0.02,
                  distance_func: Callable[[Tensor, Tensor], Tensor] | None = None, enable_log: bool = False,
                  normalize: bool = True) -> None:
         super().__init__()
-        self.groups, self.sigma, self.normalize = groups, sigma, normalize
+        self.groups, self.sigma, self.normalize = integer("groups", groups, 1), number("sigma", sigma), flag("normalize", normalize)
         self.distance_func = self.norm2_distance if distance_func is None else distance_func
 
     @staticmethod
@@ -78,14 +79,13 @@ class TreeFilter2D(nn.Module):
         """The squared L2 distance over dimension 1."""
         return (fm_ref - fm_tar).square().sum(1)
 
-    def forward(self, feature_in: Tensor, embed_in: Tensor, tree: Tensor, low_tree: bool = True) -> Tensor:
+    def forward(self, feature_in: Tensor, embed_in: Tensor, tree: Indices, low_tree: bool = True) -> Tensor:
         for name, tensor in (("feature_in", feature_in), ("embed_in", embed_in)):
             if tensor.ndim != 4 or tensor.shape[1] % self.groups:
                 raise ValueError(f"{name} must have shape (B, C, H, W) with a multiple of {self.groups} channels, got "
                                  f"{tuple(tensor.shape)}")
         batch, _, height, width = feature_in.shape
-        parent, order, depth, _ = ops.tree_from_edges(tree, tree.new_zeros(1, dtype=torch.int32), False)
-        rooted = Tree(parent, order, depth, order[:, 0])
+        rooted = Tree.from_edges(batch_of_edges("tree", tree))
         above = gather_parents(embed_in, rooted.parent)
         distance = self.distance_func(*(values.reshape(batch * self.groups, -1, height * width)
                                         for values in (embed_in, above)))

@@ -3,16 +3,19 @@
 Conventions as in `treescan.compat.tree_scan`, without edge coefficients.
 """
 
+from typing import SupportsIndex
+
 from torch import Tensor
 
 from .. import ops
+from .._arguments import Indices
 from . import _sorted
 from ._sorted import check_sorted, mst_forward, parents_of, rst_forward, to_positions, to_vertices
 
 __all__ = ["bfs_forward", "mst_forward", "rst_forward", "tree_scan_refine_backward_feature", "tree_scan_refine_forward"]
 
 
-def bfs_forward(edges: Tensor, max_adj: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def bfs_forward(edges: Indices, max_adj: SupportsIndex) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """As the vision extension's, with `sorted_child` once more in the fourth place."""
     sorted_index, sorted_parent, sorted_child = _sorted.bfs_forward(edges, max_adj)
     return sorted_index, sorted_parent, sorted_child, sorted_child

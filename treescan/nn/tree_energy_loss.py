@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from .._arguments import number
 from .tree_filter2d import TreeFilter2d
 
 
@@ -44,6 +45,7 @@ class TreeEnergyLoss(nn.Module):
 
     def forward(self, preds: Tensor, low_feats: Tensor, high_feats: Tensor | None, unlabeled_rois: Tensor,
                 weight: float = 1.0) -> Tensor:
+        weight = number("weight", weight)
         for name, tensor in (("preds", preds), ("low_feats", low_feats), ("high_feats", high_feats)):
             if tensor is not None and (tensor.ndim != 4 or tensor.shape[0] != preds.shape[0]):
                 raise ValueError(f"{name} must have shape ({preds.shape[0]}, C, H, W), got {tuple(tensor.shape)}")

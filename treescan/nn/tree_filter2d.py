@@ -1,11 +1,12 @@
 """The learnable tree filter."""
 
-from typing import Literal
+from typing import Literal, SupportsIndex
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from .._arguments import integer, number
 from ..functional import Metric, build_tree, tree_scan
 from ..ops import gather_parents
 from ..tree import Tree
@@ -38,16 +39,15 @@ class TreeFilter2d(nn.Module):
     Source: Song et al., "Learnable Tree Filter for Structure-preserving Feature Transform" (NeurIPS 2019), section 3.1.
     """
 
-    def __init__(self, groups: int = 1, sigma: float = 1.0, distance: Literal["l2", "l1"] = "l2",
+    def __init__(self, groups: SupportsIndex = 1, sigma: float = 1.0, distance: Literal["l2", "l1"] = "l2",
                  metric: Metric = "l2") -> None:
         super().__init__()
+        sigma = number("sigma", sigma)
         if sigma <= 0:
             raise ValueError(f"sigma must be > 0, got {sigma}")
-        if groups < 1:
-            raise ValueError(f"groups must be at least 1, got {groups}")
         if distance not in ("l2", "l1"):
             raise ValueError(f"distance must be 'l2' or 'l1', got {distance!r}")
-        self.groups, self.sigma, self.distance, self.metric = groups, sigma, distance, metric
+        self.groups, self.sigma, self.distance, self.metric = integer("groups", groups, 1), sigma, distance, metric
 
     def forward(self, x: Tensor, embedding: Tensor | None = None, guide: Tensor | None = None,
                 tree: Tree | None = None) -> Tensor:

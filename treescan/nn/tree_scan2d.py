@@ -1,7 +1,10 @@
 """A scan along the tree of an image, as a module."""
 
+from typing import SupportsIndex
+
 from torch import Tensor, nn
 
+from .._arguments import flag, integer
 from ..functional import Direction, Metric, tree_scan
 from ..tree import Tree
 
@@ -31,9 +34,10 @@ class TreeScan2d(nn.Module):
     """
 
     def __init__(self, direction: Direction = "both", metric: Metric = "cosine", maximum: bool = False,
-                 root: int = 0) -> None:
+                 root: SupportsIndex = 0) -> None:
         super().__init__()
-        self.direction, self.metric, self.maximum, self.root = direction, metric, maximum, root
+        self.direction, self.metric = direction, metric
+        self.maximum, self.root = flag("maximum", maximum), integer("root", root)
 
     def forward(self, x: Tensor, weights: Tensor, guide: Tensor | None = None, tree: Tree | None = None) -> Tensor:
         return tree_scan(x, weights, "grid" if tree is None else tree, direction=self.direction, guide=guide,

@@ -2,12 +2,13 @@
 
 import math
 from collections.abc import Callable
-from typing import Literal
+from typing import Literal, SupportsIndex
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from .._arguments import flag, integer, number
 from ..functional import Metric, build_tree, tree_scan
 from ..tree import Tree
 
@@ -77,18 +78,19 @@ class TreeSSM(nn.Module):
     Source: Xiao et al., "GrootVL: Tree Topology is All You Need in State Space Model", section 3.3, figure 3.
     """
 
-    def __init__(self, d_model: int, d_state: int = 1, ssm_ratio: float = 2.0, dt_rank: int | Literal["auto"] = "auto",
-                 d_conv: int = 3, conv_bias: bool = False, bias: bool = False, dropout: float = 0.0,
+    def __init__(self, d_model: SupportsIndex, d_state: SupportsIndex = 1, ssm_ratio: float = 2.0,
+                 dt_rank: SupportsIndex | Literal["auto"] = "auto", d_conv: SupportsIndex = 3, conv_bias: bool = False, bias: bool = False, dropout: float = 0.0,
                  metric: Metric = "cosine", dt_min: float = 0.001, dt_max: float = 0.1, dt_scale: float = 1.0,
                  dt_init_floor: float = 1e-4):
         super().__init__()
-        for name, value in (("d_model", d_model), ("d_state", d_state), ("d_conv", d_conv)):
-            if value < 1:
-                raise ValueError(f"{name} must be at least 1, got {value}")
+        d_model, d_state, d_conv = integer("d_model", d_model, 1), integer("d_state", d_state, 1), integer("d_conv", d_conv, 1)
         if d_conv % 2 == 0:
             raise ValueError(f"d_conv must be odd, got {d_conv}")
-        inner = int(ssm_ratio * d_model)
-        rank = math.ceil(d_model / 16) if dt_rank == "auto" else dt_rank
+        conv_bias, bias, dropout = flag("conv_bias", conv_bias), flag("bias", bias), number("dropout", dropout)
+        dt_min, dt_max = number("dt_min", dt_min), number("dt_max", dt_max)
+        dt_scale, dt_init_floor = number("dt_scale", dt_scale), number("dt_init_floor", dt_init_floor)
+        inner = int(number("ssm_ratio", ssm_ratio) * d_model)
+        rank = math.ceil(d_model / 16) if dt_rank == "auto" else integer("dt_rank", dt_rank, 1)
         self.metric = metric
         self.in_proj = nn.Linear(d_model, 2 * inner, bias=bias)
         self.conv2d = nn.Conv2d(inner, inner, d_conv, padding=d_conv // 2, groups=inner, bias=conv_bias)
