@@ -7,11 +7,12 @@ edge with the lower index; `Graph.edge_index` lists them when somebody wants to 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import SupportsIndex
 
 import torch
 from torch import Tensor
+from torch.utils._pytree import GetAttrKey, register_pytree_node
 
 from ._arguments import Indices, are_indices, indices, integer
 
@@ -213,6 +214,14 @@ def edge_graph(edge_index: Indices, num_vertices: SupportsIndex) -> Graph:
     return _checked(Graph("edges", vertices=integer("num_vertices", num_vertices, 1), edges=edges))
 
 
-# What torch has to be told, to save exported programs that take or return a Graph, and to load Graphs with weights_only.
-torch.export.register_dataclass(Graph, serialized_type_name="treescan.Graph")
+# What torch has to be told, to save exported programs that take or return a Graph, and to load Graphs with weights_only. Its
+# kind is part of the structure: a saved program can't return a string, as `torch.export.register_dataclass` would have it.
+_FIELDS = [field.name for field in fields(Graph)][1:]
+register_pytree_node(
+    Graph,
+    lambda graph: ([getattr(graph, name) for name in _FIELDS], graph.kind),
+    lambda values, kind: Graph(kind, *values),
+    serialized_type_name="treescan.Graph",
+    flatten_with_keys_fn=lambda graph: ([(GetAttrKey(name), getattr(graph, name)) for name in _FIELDS], graph.kind),
+)
 torch.serialization.add_safe_globals([Graph])
