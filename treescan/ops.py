@@ -36,6 +36,7 @@ T = TypeVar("T")
 ADJOINTS = {"up": "down", "down": "up", "both": "both"}
 
 _DEVICES = ("CPU", "CUDA")  # as dispatch keys
+_HALVES = (torch.float16, torch.bfloat16)  # whose sums and products are float32's, in derivatives of all kinds
 
 _library: torch.library.Library = torch.library.Library("treescan", "DEF")
 
@@ -183,6 +184,9 @@ def gather_parents(values: Tensor, parent: Tensor, spanning: bool = False) -> Te
 def _differentiable_backward(grad: Tensor, x: Tensor, weights: Tensor, parent: Tensor, order: Tensor,
                              direction: str) -> tuple[Tensor, Tensor]:
     """What `scan_backward` computes, from ops that can be differentiated again."""
+    if x.dtype in _HALVES:
+        exact = _differentiable_backward(grad.float(), x.float(), weights.float(), parent, order, direction)
+        return exact[0].to(x.dtype), exact[1].to(x.dtype)
 
     def scanned(values: Tensor, along: str) -> Tensor:
         return scan(values, weights, parent, order, along)
@@ -249,6 +253,8 @@ class _Scan(_SingleLevelFunction):
 
 def _tangent(dx: Tensor, dw: Tensor, x: Tensor, weights: Tensor, parent: Tensor, order: Tensor, direction: str) -> Tensor:
     """The tangent of a scan's output, from those of x and weights, which torch gives as zeros where there is none."""
+    if x.dtype in _HALVES:
+        return _tangent(dx.float(), dw.float(), x.float(), weights.float(), parent, order, direction).to(x.dtype)
 
     def scanned(values: Tensor, along: str) -> Tensor:
         return scan(values, weights, parent, order, along)

@@ -106,7 +106,8 @@ def step(state: SelectiveState, u: Tensor, delta: Tensor, A: Tensor, B: Tensor, 
         B, C: (B, N) or (B, G, N) in u's dtype. Where they are the same for all tokens, (D, N), give B[None] in u's dtype.
         features: (B, F) in the state's dtype, what the parent is chosen by; with a window of more than 1. No gradient
             flows through the choice.
-        active: (B,) bool, the sequences that go on; None for all. The others keep their state and get y = 0.
+        active: (B,) bool, the sequences that go on; None for all. The others keep their state and get y = 0, and what is
+            given for them, NaN too, reaches no gradient.
 
     Returns y (B, D) in u's dtype and the new state. Differentiable to any order. Raises ValueError for shapes that don't
     fit the state, TypeError for other dtypes. O(B (D N window + F window)) in time, the same in memory, however
@@ -137,16 +138,21 @@ def step(state: SelectiveState, u: Tensor, delta: Tensor, A: Tensor, B: Tensor, 
     if state.h.dtype != computed_dtype(u.dtype):
         raise TypeError(f"u must be {'float64' if state.h.dtype == torch.float64 else 'float32 or a half type'} for a state "
                         f"of {state.h.dtype}, got {u.dtype}")
-    A = check_parameter("A", A, u, (channels, states), f"(D, N) = {(channels, states)}")
-    pace = delta.to(A.dtype)
-    if delta_bias is not None:
-        pace = pace + check_parameter("delta_bias", delta_bias, u, (channels,), f"(D,) = ({channels},)")
-    if flag("delta_softplus", delta_softplus):
-        pace = F.softplus(pace)
     if active is not None and not isinstance(active, Tensor):
         raise TypeError(f"active must be a bool tensor, got {kind(active)}")
     if active is not None and (active.dtype != torch.bool or active.shape != (batch,)):
         raise ValueError(f"active must be a bool tensor of shape (B,) = ({batch},), got {active.dtype} of shape {_shape(active)}")
+
+    def going_on(values: Tensor) -> Tensor:
+        """Values (B, ...) with 0 for the others, whose derivatives nobody then multiplies by."""
+        return values if active is None else values.masked_fill(~active.view(-1, *(1,) * (values.ndim - 1)), 0)
+
+    A = check_parameter("A", A, u, (channels, states), f"(D, N) = {(channels, states)}")
+    pace = going_on(delta).to(A.dtype)
+    if delta_bias is not None:
+        pace = pace + check_parameter("delta_bias", delta_bias, u, (channels,), f"(D,) = ({channels},)")
+    if flag("delta_softplus", delta_softplus):
+        pace = F.softplus(pace)
     num_features = state.features.shape[1]
     if features is not None and not isinstance(features, Tensor):
         raise TypeError(f"features must be a tensor, got {kind(features)}")
@@ -159,15 +165,16 @@ def step(state: SelectiveState, u: Tensor, delta: Tensor, A: Tensor, B: Tensor, 
         above = state.h[torch.arange(batch, device=u.device), _nearest(state, features.detach())]
     else:
         above = state.h[:, 0]
-    values = u.to(A.dtype)
-    drive = (pace * values)[:, :, None] * _by_channel("B", B, u, states)
+    values = going_on(u).to(A.dtype)
+    drive = (pace * values)[:, :, None] * going_on(_by_channel("B", B, u, states))
     is_root = (state.length == 0)[:, None, None]
-    h = torch.where(is_root, drive, drive + torch.exp(pace[:, :, None] * A) * above)
-    y = (h * _by_channel("C", C, u, states)).sum(2)
+    decay = torch.exp((pace[:, :, None] * A).masked_fill(is_root, 0))
+    h = torch.where(is_root, drive, drive + decay * going_on(above).masked_fill(is_root, 0))
+    y = (h * going_on(_by_channel("C", C, u, states))).sum(2)
     if D is not None:
         y = y + check_parameter("D", D, u, (channels,), f"(D,) = ({channels},)") * values
     if z is not None:
-        y = y * F.silu(z.to(A.dtype))
+        y = y * F.silu(going_on(z).to(A.dtype))
     new_features = state.features
     if features is not None:
         new_features = torch.cat((state.features[:, :, 1:], features.detach()[:, :, None]), 2)

@@ -9,6 +9,7 @@ from .. import ops
 from .._arguments import Indices, indices, integer, kind
 from ..functional import minimum_spanning_tree, random_spanning_tree
 from ..graph import edge_graph
+from ..ops_selective import computed_dtype
 from ..tree import Tree
 
 
@@ -112,6 +113,16 @@ def parents_of(sorted_index: Tensor, sorted_parent: Tensor) -> tuple[Tensor, Ten
     index = sorted_index.long()
     parent = torch.zeros_like(index).scatter(1, index, index.gather(1, sorted_parent.long()))
     return parent.to(torch.int32), sorted_index.to(torch.int32)
+
+
+def computed(values: Tensor) -> Tensor:
+    """Half types as the float32 that products and sums of them are computed in."""
+    return values.to(computed_dtype(values.dtype))
+
+
+def without_root(values: Tensor) -> Tensor:
+    """Values by position with 0 at the root's, which has no edge."""
+    return torch.cat((torch.zeros_like(values[..., :1]), values[..., 1:]), -1)
 
 
 def to_vertices(values: Tensor, sorted_index: Tensor) -> Tensor:

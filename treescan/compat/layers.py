@@ -7,9 +7,10 @@ import torch
 from torch import Tensor, nn
 
 from .._arguments import Indices, flag, integer, number
-from ..functional import tree_scan
+from ..functional import _check_floats, tree_scan
 from ..graph import grid_graph
 from ..ops import gather_parents
+from ..ops_selective import computed_dtype
 from ..tree import Tree
 from ._sorted import batch_of_edges, mst_forward
 
@@ -21,7 +22,8 @@ class MinimumSpanningTree(nn.Module):
         distance_func: maps two maps (B, C, h, w) to their distances (B, h, w).
         mapping_func: applied to the distances (B, E), if given.
 
-    `forward(guide_in)` takes (B, C, H, W) and returns the tree's edges, (B, HW-1, 2) int32. No gradient flows.
+    `forward(guide_in)` takes (B, C, H, W) and returns the tree's edges, (B, HW-1, 2) int32. Both functions get float32 for
+    half types. No gradient flows.
 
     >>> distance = lambda a, b: (a - b).square().sum(1)
     >>> MinimumSpanningTree(distance)(torch.zeros(1, 2, 3, 4)).shape
@@ -40,6 +42,7 @@ class MinimumSpanningTree(nn.Module):
     def forward(self, guide_in: Tensor) -> Tensor:
         if guide_in.ndim != 4:
             raise ValueError(f"guide_in must have shape (B, C, H, W), got {tuple(guide_in.shape)}")
+        guide_in = guide_in.to(computed_dtype(guide_in.dtype))
         graph = grid_graph(*guide_in.shape[2:])
         vertical = self.distance_func(guide_in[:, :, :-1], guide_in[:, :, 1:])
         horizontal = self.distance_func(guide_in[..., :-1], guide_in[..., 1:])
@@ -62,7 +65,8 @@ class TreeFilter2D(nn.Module):
         normalize: False leaves out the division, as GrootVL's own copy of the filter does.
 
     `forward(feature_in, embed_in, tree, low_tree=True)`: feature_in (B, C, H, W), embed_in (B, E, H, W), tree
-    (B, HW-1, 2) as `MinimumSpanningTree` returns it; without low_tree distances are not divided by sigma.
+    (B, HW-1, 2) as `MinimumSpanningTree` returns it; without low_tree distances are not divided by sigma. Returns
+    feature_in's shape and dtype; half types are computed in float32, which is what distance_func gets for them.
 
     Source: Liang et al., "Tree Energy Loss: Towards Sparsely Annotated Semantic Segmentation" (CVPR 2022), section 3.2.
     """
@@ -84,7 +88,10 @@ class TreeFilter2D(nn.Module):
             if tensor.ndim != 4 or tensor.shape[1] % self.groups:
                 raise ValueError(f"{name} must have shape (B, C, H, W) with a multiple of {self.groups} channels, got "
                                  f"{tuple(tensor.shape)}")
+        _check_floats("feature_in", feature_in)
         batch, _, height, width = feature_in.shape
+        dtype = feature_in.dtype
+        feature_in, embed_in = (values.to(computed_dtype(values.dtype)) for values in (feature_in, embed_in))
         rooted = Tree.from_edges(batch_of_edges("tree", tree))
         above = gather_parents(embed_in, rooted.parent)
         distance = self.distance_func(*(values.reshape(batch * self.groups, -1, height * width)
@@ -94,4 +101,4 @@ class TreeFilter2D(nn.Module):
         y = tree_scan(feature_in, weights.repeat_interleave(each, 1), rooted)
         if self.normalize:
             y = y / tree_scan(torch.ones_like(weights), weights, rooted).repeat_interleave(each, 1)
-        return y
+        return y.to(dtype)

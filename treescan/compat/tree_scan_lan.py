@@ -10,7 +10,7 @@ from torch import Tensor
 from .. import ops
 from .._arguments import Indices
 from . import _sorted
-from ._sorted import check_sorted, mst_forward, parents_of, rst_forward, to_positions, to_vertices
+from ._sorted import check_sorted, computed, mst_forward, parents_of, rst_forward, to_positions, to_vertices, without_root
 
 __all__ = ["bfs_forward", "mst_forward", "rst_forward", "tree_scan_refine_backward_feature", "tree_scan_refine_forward"]
 
@@ -33,7 +33,6 @@ def tree_scan_refine_backward_feature(out: Tensor, edge_weight: Tensor, sorted_i
     """The gradients of feature, by vertex, and of edge_weight, by position: G = down(grad_out), out[v] G[parent of v]."""
     check_sorted(out, edge_weight, sorted_index, sorted_parent)
     parent, order = parents_of(sorted_index, sorted_parent)
-    gradient = ops.scan(grad_out, to_vertices(edge_weight, sorted_index), parent, order, "down")
-    edge_gradient = to_positions(out * ops.gather_parents(gradient, parent), sorted_index)
-    edge_gradient[:, :, :1] = 0  # the root has no edge
-    return gradient, edge_gradient
+    gradient = ops.scan(computed(grad_out), to_vertices(computed(edge_weight), sorted_index), parent, order, "down")
+    edge_gradient = without_root(to_positions(computed(out) * ops.gather_parents(gradient, parent), sorted_index))
+    return gradient.to(out.dtype), edge_gradient.to(edge_weight.dtype)

@@ -7,9 +7,17 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .._arguments import integer, number
-from ..functional import Metric, build_tree, tree_scan
+from ..functional import Metric, _check_floats, build_tree, tree_scan
 from ..ops import gather_parents
+from ..ops_selective import computed_dtype
 from ..tree import Tree
+
+
+def outside_as_zero(values: Tensor, tree: Tree) -> Tensor:
+    """Values (B, C, H, W) with 0 at vertices in no tree: before anything is computed of them, since the gradient of what is
+    left out afterwards is 0 times a derivative that needn't be finite."""
+    outside = (tree.parent < 0).reshape(-1, 1, *values.shape[2:])
+    return torch.where(outside, torch.zeros_like(values), values)
 
 
 class TreeFilter2d(nn.Module):
@@ -28,10 +36,12 @@ class TreeFilter2d(nn.Module):
 
     `forward(x, embedding=None, guide=None, tree=None)`: x (B, C, H, W), embedding (B, E, H, W) (default x), guide
     (B, any, H, W) that the tree is built from (default the embedding), or a Tree instead. Returns (B, C, H, W), in
-    channels-last memory if x is. Differentiable in x and embedding; no gradient flows through the tree.
+    x's dtype and, if x is, in channels-last memory. Distances, weights and means are formed in float32 for half types.
+    Differentiable in x and embedding; no gradient flows through the tree. Pixels in none of a tree's parts, which a mask
+    took out, come out as 0; whatever they hold, NaN or infinity too, reaches neither values nor gradients.
 
-    Raises ValueError for groups that don't divide the channels, sigma <= 0 or sizes that don't fit together, and what
-    `tree_scan` raises. O(B (C + E) H W); deterministic, the same bits for any number of threads and any memory layout.
+    Raises ValueError for groups that don't divide the channels, sigma <= 0 or sizes that don't fit together, TypeError for
+    another dtype, and what `tree_scan` raises. O(B (C + E) H W); deterministic, the same bits for any number of threads and any memory layout.
 
     >>> TreeFilter2d(groups=2)(torch.ones(1, 4, 3, 3)).sum().item()
     36.0
@@ -56,6 +66,7 @@ class TreeFilter2d(nn.Module):
                 raise ValueError(f"{name} must have shape (B, C, H, W), got {tuple(tensor.shape)}")
             if tensor.shape[1] % self.groups:
                 raise ValueError(f"{name} must have a multiple of {self.groups} channels, got {tensor.shape[1]}")
+            _check_floats(name, tensor)
         in_rows = x.stride(1) == 1
         if self._has_few_channels(x):
             x = x.contiguous()  # torch is slow on rows of a few channels
@@ -66,9 +77,11 @@ class TreeFilter2d(nn.Module):
         spanning = tree is None
         if tree is None:
             tree = build_tree(embedding if guide is None else guide, "grid", metric=self.metric)
+        dtype = x.dtype
+        x = x.to(computed_dtype(dtype))  # a half type can't count the pixels of an image
         y, total = self._sums(x, self._weights(embedding, tree, spanning).to(x.dtype), tree)
         # Every pixel of a tree has at least its own weight, 1; one in no tree has no mean, and comes out as zero.
-        y = y / self._of_group(total.clamp(min=1), x)
+        y = (y / self._of_group(total.clamp(min=1), x)).to(dtype)
         return y.contiguous(memory_format=torch.channels_last) if in_rows else y
 
     def _has_few_channels(self, x: Tensor) -> bool:
@@ -77,7 +90,10 @@ class TreeFilter2d(nn.Module):
 
     def _weights(self, embedding: Tensor, tree: Tree, spanning: bool) -> Tensor:
         """exp(-D / sigma) of the edges to the parents, (B, groups, H, W)."""
-        embedding = embedding.contiguous()  # channels in planes are quicker to fetch, and added up in one order
+        # Channels in planes are quicker to fetch, and added up in one order.
+        embedding = embedding.to(computed_dtype(embedding.dtype)).contiguous()
+        if not spanning:
+            embedding = outside_as_zero(embedding, tree)
         difference = (embedding - gather_parents(embedding, tree.parent, spanning)).unflatten(1, (self.groups, -1))
         distance = (difference.square() if self.distance == "l2" else difference.abs()).sum(2)
         return torch.exp(distance / -self.sigma)

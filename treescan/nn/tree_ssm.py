@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Literal, SupportsIndex
 
 import torch
@@ -10,7 +11,33 @@ from torch.nn import functional as F
 
 from .._arguments import flag, integer, number
 from ..functional import Metric, build_tree, tree_scan
+from ..ops_selective import computed_dtype
 from ..tree import Tree
+
+
+def _in_no_tree(tree: Tree, height: int, width: int) -> Tensor:
+    """(B|1, H, W, 1) bool."""
+    return (tree.parent < 0).reshape(-1, height, width, 1)
+
+
+def _normalised(norm: Callable[[Tensor], Tensor], values: Tensor) -> Tensor:
+    """norm(values), of parameters in the values' precision where they are of a lower one."""
+    if isinstance(norm, nn.Module):
+        parameters = {name: parameter.to(values.dtype) for name, parameter in norm.named_parameters()
+                      if parameter.dtype in (torch.float16, torch.bfloat16)}
+        if parameters:
+            normalised: Tensor = torch.func.functional_call(norm, parameters, (values,))
+            return normalised
+    return norm(values)
+
+
+def _steps(r: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """softplus(W r + b) in float32 or float64, under autocast as well: a step of 0.001 is far from its neighbours in a half
+    type, and 1 less that is none."""
+    dtype, device = computed_dtype(r.dtype), r.device.type
+    autocast = torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
+    with torch.autocast(device, enabled=False) if autocast else nullcontext():
+        return F.softplus(F.linear(r.to(dtype), weight.to(dtype), bias.to(dtype)))
 
 
 def tree_scanning(x: Tensor, x_proj_weight: Tensor, dt_projs_weight: Tensor, dt_projs_bias: Tensor, A_logs: Tensor,
@@ -26,28 +53,39 @@ def tree_scanning(x: Tensor, x_proj_weight: Tensor, dt_projs_weight: Tensor, dt_
     Arguments:
         x: (B, D, H, W); channels-last memory is used as it is.
         x_proj_weight: (1, R + 2N, D); dt_projs_weight: (1, D, R); dt_projs_bias: (1, D); A_logs: (D, N); Ds: (D,).
-        out_norm, h_norm: modules over the last dimension, D.
-        tree: a Tree to scan along instead.
+        out_norm, h_norm: modules over the last dimension, D; they get float32 for half types.
+        tree: a Tree to scan along instead. Where it leaves out pixels, y is 0, and what x holds there, NaN too, reaches
+            neither values nor gradients.
 
-    Returns (B, H, W, D). Raises what `tree_scan` raises. O(B D N H W); deterministic.
+    Returns (B, H, W, D) in x's dtype. Projections to r, B and C have that too; steps, decays, states, norms and sums are
+    float32 for half types and under autocast. Raises what `tree_scan` raises. O(B D N H W); deterministic.
 
     Source: Xiao et al., "GrootVL: Tree Topology is All You Need in State Space Model", section 3.2, algorithm 1.
     """
-    batch, channels, height, width = x.shape
-    states, rank = A_logs.shape[1], dt_projs_weight.shape[2]
+    if tree is None:
+        tree = build_tree(x, "grid", metric=metric)
+        return _scanned(x, x_proj_weight, dt_projs_weight, dt_projs_bias, A_logs, Ds, out_norm, h_norm, tree).to(x.dtype)
+    outside = _in_no_tree(tree, *x.shape[2:])
+    x = x.masked_fill(outside.permute(0, 3, 1, 2), 0)  # before sums over pixels, as gradients of parameters are
+    y = _scanned(x, x_proj_weight, dt_projs_weight, dt_projs_bias, A_logs, Ds, out_norm, h_norm, tree)
+    return y.masked_fill(outside, 0).to(x.dtype)
+
+
+def _scanned(x: Tensor, x_proj_weight: Tensor, dt_projs_weight: Tensor, dt_projs_bias: Tensor, A_logs: Tensor, Ds: Tensor,
+             out_norm: Callable[[Tensor], Tensor], h_norm: Callable[[Tensor], Tensor], tree: Tree) -> Tensor:
+    channels, states, rank = x.shape[1], A_logs.shape[1], dt_projs_weight.shape[2]
     pixels = x.permute(0, 2, 3, 1)
     # squeeze, since the derivative of [0] copies.
     r, b, c = F.linear(pixels, x_proj_weight.squeeze(0)).split([rank, states, states], -1)
-    dt = F.softplus(F.linear(r, dt_projs_weight.squeeze(0), dt_projs_bias.squeeze(0)))
-    if tree is None:
-        tree = build_tree(x, "grid", metric=metric)
+    dt = _steps(r, dt_projs_weight.squeeze(0), dt_projs_bias.squeeze(0))
+    A_logs, Ds, pixels, b, c = (values.to(dt.dtype) for values in (A_logs, Ds, pixels, b, c))
     # States stand beside the channels, all in channels-last memory: (B, H, W, N, D).
-    decay = torch.exp(-torch.exp(A_logs.float()).T.to(dt.dtype) * dt.unsqueeze(-2))
+    decay = torch.exp(-torch.exp(A_logs).T * dt.unsqueeze(-2))
     drive = (dt * pixels).unsqueeze(-2) * b.unsqueeze(-1)
     h = tree_scan(drive.flatten(3).permute(0, 3, 1, 2), decay.flatten(3).permute(0, 3, 1, 2), tree)
-    h = h_norm(h.permute(0, 2, 3, 1).unflatten(3, (states, channels)))
+    h = _normalised(h_norm, h.permute(0, 2, 3, 1).unflatten(3, (states, channels)))
     y = h.squeeze(-2) * c if states == 1 else (h * c.unsqueeze(-1)).sum(-2)
-    return out_norm(torch.addcmul(y, Ds, pixels))
+    return _normalised(out_norm, torch.addcmul(y, Ds, pixels))
 
 
 class TreeSSM(nn.Module):
@@ -68,7 +106,9 @@ class TreeSSM(nn.Module):
 
     `forward(x, tree=None, return_tree=False)` takes x (B, H, W, d_model) and returns the same shape, with `return_tree` a
     pair of that and the tree that it scanned along: pass it on as `tree` to share it between blocks. Parameter names and
-    shapes are those of the original, so its checkpoints load.
+    shapes are those of the original, so its checkpoints load. Along a tree that leaves out pixels, they count as 0 in the
+    convolution, and y is 0 there; what x holds there, NaN too, reaches neither values nor gradients. In a half type, and
+    under autocast, projections and the convolution are in that type, and all of the scan is in float32.
 
     Raises ValueError for sizes below 1 or an even d_conv. O(B D N H W); deterministic.
 
@@ -111,11 +151,17 @@ class TreeSSM(nn.Module):
     def forward(self, x: Tensor, tree: Tree | None = None, return_tree: bool = False) -> Tensor | tuple[Tensor, Tree]:
         if x.ndim != 4 or x.shape[3] != self.in_proj.in_features:
             raise ValueError(f"x must have shape (B, H, W, {self.in_proj.in_features}), got {tuple(x.shape)}")
+        outside = None if tree is None else _in_no_tree(tree, *x.shape[1:3])
+        if outside is not None:
+            x = x.masked_fill(outside, 0)
         u, z = self.in_proj(x).chunk(2, -1)
         u = F.silu(self.conv2d(u.permute(0, 3, 1, 2)))
         if tree is None:
             tree = build_tree(u, "grid", metric=self.metric)
-        y = tree_scanning(u, self.x_proj_weight, self.dt_projs_weight, self.dt_projs_bias, self.A_logs, self.Ds,
-                          self.out_norm, self.h_norm, tree=tree)
-        y = self.dropout(self.out_proj(y * F.silu(z)))
+        y = _scanned(u, self.x_proj_weight, self.dt_projs_weight, self.dt_projs_bias, self.A_logs, self.Ds, self.out_norm,
+                     self.h_norm, tree)
+        y = self.out_proj((y * F.silu(z)).to(z.dtype))
+        if outside is not None:
+            y = y.masked_fill(outside, 0)
+        y = self.dropout(y)
         return (y, tree) if return_tree else y

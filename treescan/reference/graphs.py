@@ -16,7 +16,11 @@ class AnyGraph(Protocol):
 
 
 def edge_weights(features: Tensor, graph: AnyGraph, metric: str = "cosine", *, exp: bool = False) -> Tensor:
-    """As `treescan.edge_weights`, but in the features' own precision (float32 for half types) and differentiable."""
+    """As `treescan.edge_weights`, but in the features' own precision (float32 for half types) and differentiable.
+
+    An edge whose cost isn't finite, as where a depth map has no value at one end, is a constant to autograd: the gradient of
+    an edge that nobody uses, 0, would become NaN at both its ends.
+    """
     values = features.flatten(2)
     if values.dtype in (torch.float16, torch.bfloat16):
         values = values.float()
@@ -24,6 +28,13 @@ def edge_weights(features: Tensor, graph: AnyGraph, metric: str = "cosine", *, e
     if edges.ndim == 2:
         edges = edges.expand(values.shape[0], -1, -1)
     a, b = [values.gather(2, edges[:, None, :, k].expand(-1, values.shape[1], -1)) for k in (0, 1)]
+    cost = _cost(a.detach(), b.detach(), metric, exp)
+    finite = cost.isfinite()
+    a, b = (torch.where(finite[:, None], end, torch.ones_like(end)) for end in (a, b))
+    return torch.where(finite, _cost(a, b, metric, exp), cost)
+
+
+def _cost(a: Tensor, b: Tensor, metric: str, exp: bool) -> Tensor:
     if metric == "cosine":
         cost = -torch.nn.functional.cosine_similarity(a, b, dim=1, eps=1e-8)
     elif metric == "l2":

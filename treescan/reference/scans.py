@@ -21,6 +21,12 @@ class AnyTree(Protocol):
     def depth(self) -> Tensor: ...
 
 
+def outside_as_zero(values: Tensor, tree: AnyTree) -> Tensor:
+    """Values (..., V) with 0 at vertices in no tree, whose derivatives nobody then multiplies by."""
+    outside = tree.parent < 0
+    return values.masked_fill(outside.reshape(-1, *(1,) * (values.ndim - 2), outside.shape[1]), 0)
+
+
 def scan(x: Tensor, weights: Tensor, tree: AnyTree, direction: str = "both") -> Tensor:
     """Scans x (B, C, V) along a tree: the recurrences of design notes and docstrings, one vertex at a time."""
     items = []
@@ -46,6 +52,7 @@ def scan(x: Tensor, weights: Tensor, tree: AnyTree, direction: str = "both") -> 
 def scan_by_paths(x: Tensor, weights: Tensor, tree: AnyTree, direction: str = "both") -> Tensor:
     """The same from the definition, in O(V²): every vertex gathers from every other along the path between them."""
     reach = torch.zeros(*x.shape, x.shape[-1], dtype=x.dtype)
+    x, outside = outside_as_zero(x, tree), (tree.parent < 0)[:, None]
     for item in range(x.shape[0]):
         row = item if tree.parent.shape[0] > 1 else 0
         parent, depth = tree.parent[row].tolist(), tree.depth[row].tolist()
@@ -62,7 +69,7 @@ def scan_by_paths(x: Tensor, weights: Tensor, tree: AnyTree, direction: str = "b
                 # a is where the two ways to the root meet: i itself if j lies below it, j itself if it lies above.
                 if direction == "both" or a == (i if direction == "up" else j):
                     reach[item, :, i, j] = factor
-    return (reach * x[:, :, None]).sum(-1)
+    return (reach * x[:, :, None]).sum(-1).masked_fill(outside, 0)
 
 
 def tree_scan(x: Tensor, weights: Tensor, graph: AnyGraph | AnyTree, *, direction: str = "both",

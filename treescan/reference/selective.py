@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from .scans import AnyTree, scan
+from .scans import AnyTree, outside_as_zero, scan
 
 
 def _by_channel(factor: Tensor, u: Tensor) -> Tensor:
@@ -22,6 +22,8 @@ def selective_tree_scan(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tenso
     """As `treescan.selective_tree_scan`, for u (B, D, L), with tensors of size B D N L in memory."""
     dtype = u.dtype
     u, delta, A, B, C = (t.to(torch.float64 if dtype == torch.float64 else torch.float32) for t in (u, delta, A, B, C))
+    u, delta = outside_as_zero(u, tree), outside_as_zero(delta, tree)
+    B, C = (factor if factor.ndim == 2 else outside_as_zero(factor, tree) for factor in (B, C))
     step = delta if delta_bias is None else delta + delta_bias[:, None]
     if delta_softplus:
         step = F.softplus(step)
@@ -32,5 +34,6 @@ def selective_tree_scan(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tenso
     if D is not None:
         y = y + D[:, None] * u
     if z is not None:
-        y = y * F.silu(z.to(u.dtype))
+        y = y * F.silu(outside_as_zero(z.to(u.dtype), tree))
+    y = outside_as_zero(y, tree)
     return (y.to(dtype), h[..., -1]) if return_last_state else y.to(dtype)

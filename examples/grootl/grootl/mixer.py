@@ -44,7 +44,8 @@ class Sequences(NamedTuple):
 
 
 class Signals(NamedTuple):
-    """What Mamba's selective scan takes: u, z, delta (B, D, L), A (D, N), B and C (B, N, L), D and bias (D,)."""
+    """What Mamba's selective scan takes, in float32 for a half type: u, z, delta (B, D, L), A (D, N), B and C (B, N, L), D
+    and bias (D,)."""
 
     u: Tensor
     z: Tensor
@@ -57,9 +58,8 @@ class Signals(NamedTuple):
 
     @property
     def step(self) -> Tensor:
-        """softplus(delta + bias), in float32 or float64."""
-        delta = self.delta if self.delta.dtype == torch.float64 else self.delta.float()
-        return F.softplus(delta if self.bias is None else delta + self.bias[:, None])
+        """softplus(delta + bias)."""
+        return F.softplus(self.delta if self.bias is None else self.delta + self.bias[:, None])
 
 
 class GrootLMixer(MambaMixer):
@@ -70,7 +70,8 @@ class GrootLMixer(MambaMixer):
         y = (scan of the chain + D·u + mixing·scan of the tree)·silu(z)
 
     where the tree is the causal one, scanned from the root, or the flipped token tree, scanned to it. Trees are built
-    of what enters the states, softplus(delta) u ⊗ B, without making it; nor are states in memory.
+    of what enters the states, softplus(delta) u ⊗ B, without making it; nor are states in memory. In a half type, and
+    under autocast, projections and the convolution are in that type; steps, decays, states and sums are float32.
 
     `forward(hidden_states, sequences, layer_cache)` takes (B, L, hidden) and returns the same.
     """
@@ -84,28 +85,34 @@ class GrootLMixer(MambaMixer):
     def forward(self, hidden_states: Tensor, sequences: Sequences, layer_cache: LayerCache | None = None) -> Tensor:
         is_token, states = sequences.is_token, None if layer_cache is None else layer_cache.states
         if is_token is not None:
-            hidden_states = hidden_states * is_token.unsqueeze(2)
+            hidden_states = hidden_states.masked_fill(~is_token.unsqueeze(2), 0)
         inputs, z = self.in_proj(hidden_states).transpose(1, 2).chunk(2, 1)
         seen = inputs if states is None else torch.cat((states.inputs, inputs), 2)
         u = self.act(self.conv1d(seen)[..., seen.shape[2] - inputs.shape[2]:seen.shape[2]])
         if is_token is not None:
-            u = u * is_token.unsqueeze(1)
+            u = u.masked_fill(~is_token.unsqueeze(1), 0)
         signals = self._signals(u, z)
         if states is not None:
             inputs = seen[..., seen.shape[2] - self.conv_kernel_size + 1:].clone()
             y, layer_cache.states = self._decode(signals, states._replace(inputs=inputs))
         else:
             y = self._scan(signals, sequences, inputs, layer_cache)
-        return self.out_proj(y.transpose(1, 2))
+        return self.out_proj(y.transpose(1, 2).to(inputs.dtype))
 
     def _signals(self, u: Tensor, z: Tensor) -> Signals:
         step, B, C = self.x_proj(u.transpose(1, 2)).split([self.time_step_rank, *[self.ssm_state_size] * 2], 2)
-        if type(self.dt_proj) is nn.Linear:  # The scan adds the bias in float32, since half types would spoil small steps.
-            delta, bias = F.linear(step, self.dt_proj.weight), self.dt_proj.bias.float()
-        else:  # An adapter's layer has to be called whole.
-            delta, bias = self.dt_proj(step), None
-        A = -torch.exp(self.A_log.float())
-        return Signals(u, z, delta.transpose(1, 2), A, B.transpose(1, 2), C.transpose(1, 2), self.D.float(), bias)
+        dtype = torch.promote_types(u.dtype, torch.float32)
+        with torch.autocast(u.device.type, enabled=False):  # half types would spoil small steps
+            step = step.to(dtype)
+            if type(self.dt_proj) is nn.Linear:  # the scan adds the bias
+                delta, bias = F.linear(step, self.dt_proj.weight.to(dtype)), self.dt_proj.bias.to(dtype)
+            else:  # An adapter's layer has to be called whole.
+                halves = {name: parameter.to(dtype) for name, parameter in self.dt_proj.named_parameters()
+                          if parameter.dtype in (torch.float16, torch.bfloat16)}
+                delta, bias = torch.func.functional_call(self.dt_proj, halves, (step,)), None
+        A = -torch.exp(self.A_log.to(dtype))
+        u, z, B, C = (signal.to(dtype) for signal in (u, z, B, C))
+        return Signals(u, z, delta.transpose(1, 2), A, B.transpose(1, 2), C.transpose(1, 2), self.D.to(dtype), bias)
 
     # ---- Whole sequences ----
 
@@ -119,9 +126,8 @@ class GrootLMixer(MambaMixer):
         elif self.mode == "original":
             tree = self._original_tree(signals, sequences)
             shifted, following = self._shifted(signals, sequences)
-            B, C, z = (signal.to(shifted.dtype) for signal in (B, C, z))
             up = selective_tree_scan(shifted, following, A, B, C, tree, None, z, direction="up")
-            y = y + self.mixing * up.to(y.dtype)
+            y = y + self.mixing * up
         if layer_cache is not None:
             layer_cache.states = self._states(signals, sequences, inputs, tree)
         return y
@@ -198,10 +204,10 @@ class GrootLMixer(MambaMixer):
               direction: str) -> Tensor:
         wanted = readers.shape[1] // self.ssm_state_size
         tree = Tree.from_parents(torch.cat((parent, readers.to(parent.dtype)), 1), forest=True)
-        B, show = signals.B.to(step.dtype), torch.eye(self.ssm_state_size, dtype=step.dtype, device=u.device)
-        u, step, B = (F.pad(signal.to(step.dtype), (0, readers.shape[1])) for signal in (u, step, B))
+        show = torch.eye(self.ssm_state_size, dtype=step.dtype, device=u.device)
+        u, step, B = (F.pad(signal, (0, readers.shape[1])) for signal in (u, step, signals.B))
         show = show.repeat(1, wanted).expand(u.shape[0], -1, -1)
-        C = torch.cat((torch.zeros_like(signals.C, dtype=step.dtype), show), 2)
+        C = torch.cat((torch.zeros_like(signals.C), show), 2)
         y = selective_tree_scan(u, step, signals.A, B, C, tree, direction=direction)
         return y[..., parent.shape[1]:].unflatten(2, (wanted, -1)).transpose(1, 2)
 
@@ -209,7 +215,7 @@ class GrootLMixer(MambaMixer):
         """y of the tokens behind those that the states remember, one by one, and what is to be remembered then."""
         outputs = []
         for u, z, step, B, C in zip(*(signal.unbind(2) for signal in (
-                signals.u.to(states.chain.dtype), signals.z, signals.step, signals.B, signals.C))):
+                signals.u, signals.z, signals.step, signals.B, signals.C))):
             drive = step * u
             entering = drive[:, :, None] * B[:, None]
             decay = torch.exp(step[:, :, None] * signals.A)
@@ -222,8 +228,8 @@ class GrootLMixer(MambaMixer):
             if self.mode == "causal":
                 states = states._replace(drive=_moved_on(states.drive, drive, 2), B=_moved_on(states.B, B, 2),
                                          length=states.length + 1)
-            outputs.append(((h * C[:, None]).sum(2) + signals.D * u).to(z.dtype) * F.silu(z))
-        return torch.stack(outputs, 2).to(signals.u.dtype), states
+            outputs.append(((h * C[:, None]).sum(2) + signals.D * u) * F.silu(z))
+        return torch.stack(outputs, 2), states
 
     def _above(self, states: States, drive: Tensor, B: Tensor) -> Tensor:
         """(B, D, N) the state of the next token's parent, which is the token before in mode "original"."""

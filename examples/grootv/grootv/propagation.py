@@ -61,7 +61,7 @@ def propagate(pictures: Tensor, marks: Tensor, topology: str, sigma: float = 0.1
     """
     if topology not in TOPOLOGIES:
         raise ValueError(f"topology must be one of {', '.join(map(repr, TOPOLOGIES))}, got {topology!r}")
-    marks = marks.double()
+    marks, pictures = marks.double(), pictures.to(torch.promote_types(pictures.dtype, torch.float32))
     if topology == "nearest seed":
         return _nearest(marks)
     flat, received = pictures.flatten(2), torch.zeros_like(marks)
