@@ -169,7 +169,7 @@ NVCC_GATE := $(PYTHON) $(EMULATION)/nvcc_gate.py $(EMULATION)/budget.json $(KERN
 # A file or header with barriers, fences or atomics, and the tests that show what it does.
 MUTATED := $(EMULATION)/test_kernels.cu=test_emulator cuda/team.h=cuda_test_team cuda/rooting.h=cuda_test_rooting \
     cuda/failure.h=cuda_test_edge_weights cuda/plan.cu=cuda_test_plan cuda/scan.cu=cuda_test_scan \
-    cuda/sweep.h=cuda_test_scan cuda/selective_scan.cu=cuda_test_selective \
+    cuda/sweep.h=cuda_test_scan cuda/selective_scan.cu=cuda_test_selective cuda/cost_ranks.cu=cuda_test_spanning_tree \
     cuda/spanning_forest.h=cuda_test_spanning_tree cuda/spanning_tree.cu=cuda_test_spanning_tree
 
 cuda-check: $(EMULATIONS) build $(VENV)/cuobjdump

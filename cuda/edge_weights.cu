@@ -13,7 +13,10 @@ namespace treescan::cuda {
 namespace {
 
 constexpr int threads = 256;
-constexpr float infinity = std::numeric_limits<float>::infinity(), nan = std::numeric_limits<float>::quiet_NaN();
+template <class T>
+constexpr T infinity = std::numeric_limits<T>::infinity();
+template <class T>
+constexpr T nan = std::numeric_limits<T>::quiet_NaN();
 
 // How features are stored, and as what they are read.
 struct Single {
@@ -104,8 +107,8 @@ __device__ __forceinline__ T norm(T square) {
 }
 
 // The metric of two vertices, for all lanes. Every thread of a warp calls it, those without an edge for no channels.
-template <class Type, int Lanes, int metric>
-__device__ __forceinline__ float compare(const typename Type::Stored *a, const typename Type::Stored *b,
+template <class Type, int Lanes, int metric, class Cost>
+__device__ __forceinline__ Cost compare(const typename Type::Stored *a, const typename Type::Stored *b,
                                          int64_t channel_stride, int64_t channels, int lane) {
   using T = decltype(Type::read({}));
   const auto at = [&](const auto *vertex, int64_t c) { return Type::read(vertex[c * channel_stride]); };
@@ -117,14 +120,14 @@ __device__ __forceinline__ float compare(const typename Type::Stored *a, const t
       square_a.partial[j] += x * x;
       square_b.partial[j] += y * y;
     });
-    return static_cast<float>(-(product.total() / (norm(square_a.total()) * norm(square_b.total()))));
+    return static_cast<Cost>(-(product.total() / (norm(square_a.total()) * norm(square_b.total()))));
   } else {
     Sum<T, Lanes> sum;
     for_each_channel<Lanes>(channels, lane, [&](int j, int64_t c) {
       const T x = at(a, c), y = at(b, c);
       sum.partial[j] += metric == TREESCAN_L2 ? (x - y) * (x - y) : x < y ? y - x : x - y;
     });
-    return static_cast<float>(sum.total());
+    return static_cast<Cost>(sum.total());
   }
 }
 
@@ -155,9 +158,9 @@ struct Edges {
 template <int Lanes>
 constexpr int run = Lanes == 1 ? threads : 4 * threads / Lanes;
 
-template <class Type, int Lanes, int metric>
+template <class Type, int Lanes, int metric, class Cost>
 __global__ void __launch_bounds__(threads)
-    write_edge_weights(Edges edges, Features<Type> features, bool exponential, int64_t runs, float *cost,
+    write_edge_weights(Edges edges, Features<Type> features, bool exponential, int64_t runs, Cost *cost,
                        int64_t cost_item_stride, int64_t cost_edge_stride, Failure *failure) {
   const Graph &graph = edges.graph;
   const int64_t runs_of_kind = (edges.places + run<Lanes> - 1) / run<Lanes>;
@@ -170,20 +173,21 @@ __global__ void __launch_bounds__(threads)
       const auto in_range = [&](int64_t v) { return v >= 0 && v < graph.num_vertices; };
       const bool valid = edge.index >= 0 && in_range(edge.a) && in_range(edge.b);
       const bool there = valid && graph.has(item, {static_cast<int32_t>(edge.a), static_cast<int32_t>(edge.b)});
-      float value = compare<Type, Lanes, metric>(features.vertex(item, there ? edge.a : 0),
-                                                 features.vertex(item, there ? edge.b : 0), features.channel_stride,
-                                                 there ? features.channels : 0, lane);
+      Cost value = compare<Type, Lanes, metric, Cost>(features.vertex(item, there ? edge.a : 0),
+                                                      features.vertex(item, there ? edge.b : 0), features.channel_stride,
+                                                      there ? features.channels : 0, lane);
       if (edge.index < 0 || lane != 0) continue;
       if (!valid) {
         report(failure, ValueFault::edge_index_out_of_range, graph.num_vertices, in_range(edge.a) ? edge.b : edge.a,
                edge.index, item);
-        value = nan;
+        value = nan<Cost>;
       } else if (!there) {
-        value = infinity;
+        value = infinity<Cost>;
       } else if (exponential) {
-        const auto result = static_cast<float>(elementary_exp(static_cast<double>(value)));
-        if (result == infinity && value != infinity)
-          report(failure, ValueFault::exponential_overflows, __float_as_uint(value), edge.index, item);
+        const auto result = static_cast<Cost>(elementary_exp(static_cast<double>(value)));
+        if (result == infinity<Cost> && value != infinity<Cost>)
+          report(failure, ValueFault::exponential_overflows, cast_bits<int64_t>(static_cast<double>(value)), edge.index, item,
+                 8 * sizeof(Cost));
         value = result;
       }
       cost[item * cost_item_stride + edge.index * cost_edge_stride] = value;
@@ -191,30 +195,30 @@ __global__ void __launch_bounds__(threads)
   }
 }
 
-template <class Type, int Lanes, int metric>
+template <class Type, int Lanes, int metric, class Cost>
 void launch_as(const Edges &edges, const treescan_tensor &features, bool exponential, const treescan_tensor &cost,
                cudaStream_t stream) {
   const int64_t runs = cost.sizes[0] * edges.kinds * ((edges.places + run<Lanes> - 1) / run<Lanes>);
-  check(LAUNCH((write_edge_weights<Type, Lanes, metric>), grid_size(runs), threads, 0, stream, edges,
-               Features<Type>(features), exponential, runs, static_cast<float *>(cost.data), cost.strides[0],
+  check(LAUNCH((write_edge_weights<Type, Lanes, metric, Cost>), grid_size(runs), threads, 0, stream, edges,
+               Features<Type>(features), exponential, runs, static_cast<Cost *>(cost.data), cost.strides[0],
                cost.strides[1], failure_of_current_device()),
         "edge weights");
 }
 
 // Neighbouring threads read neighbouring channels where those lie together, else neighbouring vertices.
-template <class Type, int metric>
+template <class Type, int metric, class Cost>
 void launch_for(const Edges &edges, const treescan_tensor &features, bool exponential, const treescan_tensor &cost,
                 cudaStream_t stream) {
-  const auto launch = features.strides[1] == 1 ? launch_as<Type, partials, metric> : launch_as<Type, 1, metric>;
+  const auto launch = features.strides[1] == 1 ? launch_as<Type, partials, metric, Cost> : launch_as<Type, 1, metric, Cost>;
   launch(edges, features, exponential, cost, stream);
 }
 
-template <class Type>
+template <class Type, class Cost = float>
 void launch_for(const Edges &edges, const treescan_tensor &features, int32_t metric, bool exponential,
                 const treescan_tensor &cost, cudaStream_t stream) {
-  const auto launch = metric == TREESCAN_COSINE ? launch_for<Type, TREESCAN_COSINE>
-                      : metric == TREESCAN_L2   ? launch_for<Type, TREESCAN_L2>
-                                                : launch_for<Type, TREESCAN_L1>;
+  const auto launch = metric == TREESCAN_COSINE ? launch_for<Type, TREESCAN_COSINE, Cost>
+                      : metric == TREESCAN_L2   ? launch_for<Type, TREESCAN_L2, Cost>
+                                                : launch_for<Type, TREESCAN_L1, Cost>;
   launch(edges, features, exponential, cost, stream);
 }
 
@@ -227,7 +231,8 @@ void edge_weights(const Graph &graph, const treescan_tensor &features, int32_t m
   with_device_scratch(workspace, stream, layout, [&](Carver &carver) {
     if (cost.sizes[0] == 0 || cost.sizes[1] == 0) return;
     const Edges edges(graph_on_device(graph, layout(carver), stream));
-    const auto launch = features.dtype == TREESCAN_FLOAT32   ? launch_for<Single>
+    const auto launch = cost.dtype == TREESCAN_FLOAT64       ? launch_for<Double, double>
+                        : features.dtype == TREESCAN_FLOAT32 ? launch_for<Single>
                         : features.dtype == TREESCAN_FLOAT64 ? launch_for<Double>
                         : features.dtype == TREESCAN_FLOAT16 ? launch_for<Half>
                                                              : launch_for<Bfloat16>;

@@ -2,10 +2,12 @@
 
 #include "call.h"
 #include "contexts.h"
+#include "cost_ranks.h"
 #include "failure.h"
 #include "rooting.h"
 #include "spanning_forest.h"
 #include "strategy.h"
+#include "wide_costs.h"
 
 namespace treescan::cuda {
 
@@ -457,13 +459,15 @@ void spanning_tree(const Graph &graph, const treescan_tensor &cost, EdgeOrder or
                    const treescan_tensor *segments, const treescan_tree_output &output, treescan_workspace *workspace,
                    void *stream) {
   const int64_t batch = cost.sizes[0];
-  const bool draws = order.kind == EdgeOrder::random;
+  const bool wide = is_wide(cost), draws = order.kind == EdgeOrder::random && !wide;
   Launch<GraphTrees> launch(batch, graph.num_vertices);
+  CostRanking ranking(cost);
   int64_t *contexts;
   float *drawn;
   const auto layout = [&](Carver &carver) {
     contexts = take_contexts(carver, graph);
     drawn = carver.take<float>(draws ? times(batch, graph.num_edges) : 0);
+    ranking.carve(carver);
     launch.carve(carver);
   };
   with_device_scratch(workspace, as_stream(stream), layout, [&](Carver &carver) {
@@ -473,14 +477,14 @@ void spanning_tree(const Graph &graph, const treescan_tensor &cost, EdgeOrder or
     trees.graph = graph_on_device(graph, contexts, as_stream(stream));
     trees.root = Rows<int32_t>(root);
     if (segments) trees.segments = Rows<int32_t>(*segments);
-    trees.cost = Rows<float>(cost);
+    trees.cost = wide ? Rows<float>(ranking.run(cost, order, as_stream(stream)), graph.num_edges) : Rows<float>(cost);
     if (draws && graph.num_edges > 0) {
       const int64_t blocks = (batch * graph.num_edges + draw_threads - 1) / draw_threads;
       check(LAUNCH((draw_costs), grid_size(blocks), draw_threads, 0, as_stream(stream), trees.cost, batch,
                    graph.num_edges, order.seed, drawn), "random costs");
       trees.cost = Rows<float>(drawn, graph.num_edges);
     }
-    trees.descending = order.kind == EdgeOrder::descending;
+    trees.descending = order.kind == EdgeOrder::descending && !wide;
     launch.run(trees, as_stream(stream));
   });
 }

@@ -1,7 +1,7 @@
 // The Python module treescan._C: the C interface with torch tensors in place of views.
 //
-// Tensors come as plain Python objects and are read through their attributes, so no torch header is compiled and one
-// build serves every torch version. Outputs are allocated by the caller. Everything about values is checked by the
+// Tensors come as plain Python objects and are read through their attributes, so no torch header is compiled, one build serves
+// every torch version, and whatever has such attributes will do: treescan.numpy lends them to arrays. Outputs are allocated by the caller. Everything about values is checked by the
 // library; here only what a view cannot express is: a dtype, a device or a rank that it has no code for.
 //
 // On a CUDA device a call runs on torch's current stream there, in scratch memory of torch's allocator.
@@ -43,6 +43,7 @@ using TorchNumThreads = int32_t (*)(uint32_t *num_threads);
 TorchParallelFor torch_parallel_for = nullptr;
 TorchNumThreads torch_num_threads = nullptr;
 bool following_torch = false;
+int32_t default_threads = 1;  // the library's own choice
 thread_local bool torch_failed = false;
 
 // Calls share it; whoever changes the thread pool has it alone, for no call may run meanwhile.
@@ -107,12 +108,12 @@ void call(Function &&function) {
   if (torch_failed) throw_python(PyExc_RuntimeError, "torch's thread pool failed to run a task");
 }
 
-// None follows torch; a number is that of the library's own threads.
+// None follows torch where it is there; a number is that of the library's own threads.
 void set_num_threads(std::optional<int32_t> num_threads) {
   treescan_status status = TREESCAN_OK;
   without_gil([&] {
     std::unique_lock<std::shared_mutex> lock(pool_mutex);
-    if (num_threads) status = treescan_set_num_threads(*num_threads);
+    status = treescan_set_num_threads(num_threads.value_or(default_threads));
     if (status == TREESCAN_OK) {
       following_torch = !num_threads && torch_parallel_for && torch_num_threads;
       status = treescan_set_parallel_for(following_torch ? run_on_torch : nullptr, nullptr);
@@ -457,12 +458,14 @@ PYBIND11_MODULE(_C, module) {
   module.def("synchronize", &synchronize);
   module.def("set_cuda_trees", &set_cuda_trees);
   module.def("set_cuda_scans", &set_cuda_scans);
-  module.def("set_dtypes", [](const py::object &torch) {
+  default_threads = treescan_get_num_threads();
+  module.def("set_dtypes", [](const py::object &library) {
     const std::pair<const char *, int32_t> codes[] = {
         {"float32", TREESCAN_FLOAT32},   {"float64", TREESCAN_FLOAT64}, {"float16", TREESCAN_FLOAT16},
         {"bfloat16", TREESCAN_BFLOAT16}, {"int32", TREESCAN_INT32},     {"int64", TREESCAN_INT64}};
     for (const auto &[name, code] : codes) {
-      const py::object dtype = torch.attr(name);
+      if (!py::hasattr(library, name)) continue;  // NumPy has no bfloat16
+      const py::object dtype = library.attr(name);
       if (PyDict_SetItem(names().dtypes, dtype.ptr(), py::int_(code).ptr()) != 0) throw py::error_already_set();
     }
   });

@@ -175,6 +175,9 @@ KINDS["root"] = ({**KINDS["integer"][0]}, {key: make for key, make in KINDS["int
 KINDS["optional tensor"] = (KINDS["tensor"][0], {key: make for key, make in KINDS["tensor"][1].items() if key != "None"})
 KINDS["optional indices"] = (INDICES, {key: make for key, make in KINDS["indices"][1].items() if key != "None"})
 KINDS["optional integer"] = KINDS["integer"]
+KINDS["one context"] = (INTEGERS, {key: make for key, make in KINDS["integer"][1].items() if not key.startswith(("a tensor", "an array", "a list"))})
+KINDS["features"] = (KINDS["tensor"][0], {key: make for key, make in KINDS["tensor"][1].items() if key != "integers"})
+KINDS["optional features"] = (KINDS["tensor"][0], {key: make for key, make in KINDS["features"][1].items() if key != "None"})
 KINDS["contexts"] = (
     {**INDICES, "a list": lambda value: value.tolist(), "a list of np.int64": lambda value: list(value.numpy())},
     {
@@ -226,6 +229,11 @@ def threads(num_threads):
         treescan.set_num_threads(None)
 
 
+def tree_of(edge_index, num_vertices):
+    """Of a graph of edges, whose indices are looked at where a tree is built."""
+    return treescan.minimum_spanning_tree(treescan.edge_graph(edge_index, num_vertices), COST)
+
+
 def seeded(function):
     def call(**arguments):
         torch.manual_seed(0)
@@ -257,7 +265,7 @@ SELECTIVE = {
 }  # fmt: skip
 REFINE = {
     "feature": ("tensor", SCANNED[0]), "edge_weight": ("tensor", SCANNED[1]), "sorted_index": ("indices", SORTED[0]),
-    "sorted_parent": ("indices", SORTED[1]), "sorted_child": ("other", SORTED[2]), "out": ("other", SCANNED[0]),
+    "sorted_parent": ("indices", SORTED[1]), "sorted_child": ("other", SORTED[2]), "out": ("other", None),
     "aggr_up": ("other", None), "grad_out": ("tensor", SCANNED[1]), "edge_coef": ("tensor", torch.rand(BATCH, LENGTH)),
 }  # fmt: skip
 RST = {"edge_index": ("indices", GRID.edge_index), "edge_weight": ("tensor", COST), "vertex_count": ("integer", LENGTH)}
@@ -267,7 +275,7 @@ SSM = {
     "metric": ("choice", "l2"), "dt_min": ("number", 2.0), "dt_max": ("number", 4.0), "dt_scale": ("number", 1.0),
     "dt_init_floor": ("number", 1.0),
 }  # fmt: skip
-SCANNING = nn.TreeSSM(5).requires_grad_(False)
+SCANNING = nn.TreeSSM(6).requires_grad_(False)
 
 
 def parameters_of(function):
@@ -289,38 +297,39 @@ TABLE = {
         {"length": ("integer", 9), "window": ("integer", 3), "context_length": ("contexts", torch.tensor([5, 7]))},
     ),
     "token_graph, one context": (
-        treescan.token_graph, {"length": ("integer", 9), "window": ("integer", 3), "context_length": ("optional integer", 4)}
+        treescan.token_graph, {"length": ("integer", 9), "window": ("integer", 3), "context_length": ("one context", 4)}
     ),
     "chain_graph": (treescan.chain_graph, {"length": ("integer", 9)}),
-    "edge_graph": (treescan.edge_graph, {"edge_index": ("indices", GRID.edge_index), "num_vertices": ("integer", LENGTH)}),
+    "edge_graph": (tree_of, {"edge_index": ("indices", GRID.edge_index), "num_vertices": ("integer", LENGTH)}),
     "edge_weights": (
         treescan.edge_weights,
-        {"features": ("tensor", IMAGE), "graph": ("graph", GRID), "metric": ("choice", "l1"), "exp": ("flag", True)},
+        {"features": ("features", IMAGE), "graph": ("graph", GRID), "metric": ("choice", "l1"), "exp": ("flag", True),
+         "dtype": ("other", torch.float64)},
     ),
     "minimum_spanning_tree": (
         treescan.minimum_spanning_tree,
-        chosen(SCAN, treescan.minimum_spanning_tree, graph=("graph", GRID), cost=("tensor", COST), mask=("other", None)),
+        chosen(SCAN, treescan.minimum_spanning_tree, graph=("graph", GRID), cost=("features", COST), mask=("other", None)),
     ),
     "minimum_spanning_tree, masked": (
         treescan.minimum_spanning_tree,
-        chosen(SCAN, treescan.minimum_spanning_tree, graph=("graph", GRID), cost=("tensor", COST)),
+        chosen(SCAN, treescan.minimum_spanning_tree, graph=("graph", GRID), cost=("features", COST)),
     ),
     "minimum_spanning_tree, several roots": (
         treescan.minimum_spanning_tree,
-        chosen(SCAN, treescan.minimum_spanning_tree, graph=("graph", GRID), cost=("tensor", COST), mask=("other", None),
+        chosen(SCAN, treescan.minimum_spanning_tree, graph=("graph", GRID), cost=("features", COST), mask=("other", None),
                root=("indices", torch.tensor([3, 4]))),
     ),
     "random_spanning_tree": (
         treescan.random_spanning_tree,
-        {"graph": ("graph", GRID), "cost": ("tensor", COST), "seed": ("integer", 7), "root": ("root", 3)},
+        {"graph": ("graph", GRID), "cost": ("features", COST), "seed": ("integer", 7), "root": ("root", 3)},
     ),
     "build_tree": (
-        treescan.build_tree, chosen(SCAN, treescan.build_tree, features=("tensor", X), graph=("choice", "tokens"))
+        treescan.build_tree, chosen(SCAN, treescan.build_tree, features=("features", X), graph=("choice", "tokens"))
     ),
     "tree_scan": (
         treescan.tree_scan,
         chosen(SCAN, treescan.tree_scan, x=("tensor", X), weights=("tensor", X), graph=("choice", "tokens"),
-               guide=("optional tensor", X), out=("other", None)),
+               guide=("optional features", X), out=("other", None)),
     ),
     "tree_scan, of a tree": (
         treescan.tree_scan,
@@ -330,31 +339,31 @@ TABLE = {
     ),
     "packed_tree": (
         treescan.packed_tree,
-        {"features": ("tensor", X[:1]), "cu_seqlens": ("indices", torch.tensor([0, 4, 20])), "graph": ("choice", "tokens"),
+        {"features": ("features", X[:1]), "cu_seqlens": ("optional indices", torch.tensor([0, 4, 20])), "graph": ("choice", "tokens"),
          "sizes": ("other", None), "metric": ("choice", "l2"), "maximum": ("flag", True), "window": ("integer", 3)},
     ),
     "packed_tree, of images": (
         treescan.packed_tree,
-        {"features": ("tensor", X[:1]), "cu_seqlens": ("other", None), "graph": ("choice", "grid"),
+        {"features": ("features", X[:1]), "cu_seqlens": ("other", None), "graph": ("choice", "grid"),
          "sizes": ("sizes", [[2, 4], [3, 4]]), "metric": ("choice", "l2"), "maximum": ("flag", True),
          "window": ("other", 3)},
     ),
     "causal_tree": (
         treescan.causal_tree,
-        chosen(SCAN, treescan.causal_tree, features=("tensor", X), cu_seqlens=("other", None)),
+        chosen(SCAN, treescan.causal_tree, features=("features", X), cu_seqlens=("other", None)),
     ),
     "causal_tree, one context": (
         treescan.causal_tree,
-        chosen(SCAN, treescan.causal_tree, features=("tensor", X), cu_seqlens=("other", None),
-               context_length=("optional integer", 4)),
+        chosen(SCAN, treescan.causal_tree, features=("features", X), cu_seqlens=("other", None),
+               context_length=("one context", 4)),
     ),
     "causal_tree, packed": (
         treescan.causal_tree,
-        chosen(SCAN, treescan.causal_tree, features=("tensor", X[:1]), mask=("other", None), context_length=("other", None),
+        chosen(SCAN, treescan.causal_tree, features=("features", X[:1]), mask=("other", None), context_length=("other", None),
                cu_seqlens=("optional indices", torch.tensor([0, 4, 20]))),
     ),
     "flipped_token_tree": (
-        treescan.flipped_token_tree, chosen(SCAN, treescan.flipped_token_tree, features=("tensor", X))
+        treescan.flipped_token_tree, chosen(SCAN, treescan.flipped_token_tree, features=("features", X))
     ),
     "selective_tree_scan": (
         treescan.selective_tree_scan,
@@ -400,7 +409,7 @@ TABLE = {
     ),
     "nn.TreeFilter2d.forward, a guide": (
         nn.TreeFilter2d().forward,
-        {"x": ("tensor", IMAGE), "embedding": ("other", None), "guide": ("optional tensor", IMAGE), "tree": ("other", None)},
+        {"x": ("tensor", IMAGE), "embedding": ("other", None), "guide": ("optional features", IMAGE), "tree": ("other", None)},
     ),
     "nn.TreeScan2d": (
         module(nn.TreeScan2d, IMAGE, IMAGE),
@@ -408,13 +417,12 @@ TABLE = {
     ),
     "nn.TreeScan2d.forward": (
         nn.TreeScan2d().forward,
-        {"x": ("tensor", IMAGE), "weights": ("tensor", IMAGE), "guide": ("optional tensor", IMAGE), "tree": ("tree", TREE)},
+        {"x": ("tensor", IMAGE), "weights": ("tensor", IMAGE), "guide": ("optional features", IMAGE), "tree": ("tree", TREE)},
     ),
     "nn.TreeSSM": (module(nn.TreeSSM, torch.rand(1, 4, 4, 5)), SSM),
     "nn.TreeSSM.forward": (
         SCANNING.forward,
-        {"x": ("tensor", IMAGE.permute(0, 3, 2, 1)[:, :, :, :].contiguous()[:, :4, :, :].repeat(1, 1, 1, 2)[..., :5]),
-         "tree": ("other", None), "return_tree": ("flag", True)},
+        {"x": ("tensor", torch.rand(BATCH, 4, 5, 6)), "tree": ("tree", TREE), "return_tree": ("flag", True)},
     ),
     "nn.TreeEnergyLoss": (
         module(nn.TreeEnergyLoss, IMAGE, IMAGE, IMAGE, torch.ones(BATCH, 4, 5)), {"sigma": ("number", 2.0)}
@@ -422,7 +430,7 @@ TABLE = {
     "nn.TreeEnergyLoss.forward": (
         nn.TreeEnergyLoss().forward,
         {"preds": ("tensor", IMAGE), "low_feats": ("tensor", IMAGE), "high_feats": ("optional tensor", IMAGE),
-         "unlabeled_rois": ("other", torch.ones(BATCH, 4, 5)), "weight": ("number", 2.0)},
+         "unlabeled_rois": ("other", torch.ones(BATCH, 4, 5)), "weight": ("number", 2.0), "mask": ("mask", MASK.view(-1, 4, 5))},
     ),
     **{
         f"compat.{extension.__name__.rpartition('.')[2]}.{name}": (

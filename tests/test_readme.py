@@ -48,7 +48,8 @@ MODULES = sorted(module.name for module in pkgutil.walk_packages(treescan.__path
 @pytest.mark.parametrize("name", MODULES)
 def test_docstrings(name):
     module = importlib.import_module(name)
-    public = {**vars(treescan), "torch": torch}
+    # A module's own names come first: treescan.numpy has functions of the same names.
+    public = {"torch": torch, **vars(treescan), **vars(module)}
     outcome = doctest.testmod(module, extraglobs=public, optionflags=doctest.NORMALIZE_WHITESPACE)
     assert outcome.failed == 0
 

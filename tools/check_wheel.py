@@ -172,7 +172,11 @@ def main():
 
         with Environment(folder / "environment") as environment:
             environment.install("--no-deps", wheel)
+            environment.install("numpy", "pytest>=8")
             print(environment.python("-c", WITHOUT_TORCH).strip(), flush=True)
+            shutil.copy(source / "tests" / "test_numpy.py", environment.folder)
+            log = environment.python("-m", "pytest", "-q", "-p", "no:cacheprovider", "test_numpy.py")
+            print(f"without torch: {log.strip().splitlines()[-1]} (test_numpy.py)", flush=True)
         for version in options.torch:
             with Environment(folder / "environment", f"torch=={version}", wheel, *TEST_TOOLS) as environment:
                 print(environment.python("-c", SMOKE).strip(), end="", flush=True)

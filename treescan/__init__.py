@@ -5,7 +5,8 @@
 `treescan.functional` holds the functions, `treescan.nn` modules made of them, `treescan.compat` the original
 extensions' function names, `treescan.reference` the same mathematics written plainly in torch.
 
-Without torch the package can be imported, to find the C library that it holds; what needs torch then says so.
+Without torch the package can be imported, for `treescan.numpy`, the same on NumPy arrays, and to find the C library that it
+holds; what needs torch then says so.
 """
 
 __version__ = "0.1.0"
@@ -28,13 +29,18 @@ except ImportError as error:
     if not _TYPE_CHECKING:
 
         def __getattr__(name: str) -> object:
+            if name in ("get_num_threads", "set_num_threads"):
+                from . import _library
+
+                return getattr(_library, name)
             if name in __all__:
                 raise ImportError(f"treescan.{name} {_lacking}")
             raise AttributeError(f"module 'treescan' has no attribute '{name}'")
 
 else:
     from . import compat, nn, reference
-    from ._native import build_info, get_num_threads, set_cuda_strategy, set_num_threads, synchronize
+    from ._library import get_num_threads, set_num_threads
+    from ._native import build_info, set_cuda_strategy, synchronize
     from .functional import build_tree, edge_weights, minimum_spanning_tree, random_spanning_tree, tree_scan
     from .graph import Graph, chain_graph, edge_graph, grid_graph, token_graph
     from .packed import packed_tree

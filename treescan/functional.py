@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from . import ops
-from ._arguments import Indices, are_indices, flag, integer
+from ._arguments import flag, integer, kind
+from ._indices import Indices, are_indices
 from .graph import Graph, chain_graph, grid_graph, token_graph
 from .tree import Root, Tree, root_tensor
 
@@ -19,7 +20,12 @@ Metric: TypeAlias = Literal["cosine", "l2", "l1"]
 Contexts: TypeAlias = "SupportsIndex | Sequence[SupportsIndex] | Indices"
 
 _FLOATS = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
-_METRICS = {"cosine": "cosine", "l2": "l2", "l1": "l1"}
+# Types of at most 16 bits, which float32 holds exactly, and of 32.
+_NARROW = (torch.float16, torch.bfloat16, torch.uint8, torch.int8, torch.uint16, torch.int16)
+_INTEGERS = (torch.uint8, torch.int8, torch.uint16, torch.int16, torch.int32, torch.int64)
+_EXACT_COSTS = (torch.float32, torch.float64, torch.int32, torch.int64)
+METRICS: dict[str, Metric] = {"cosine": "cosine", "l2": "l2", "l1": "l1"}
+DIRECTIONS: dict[str, Direction] = {"up": "up", "down": "down", "both": "both"}
 
 
 def _shape(tensor: Tensor) -> str:
@@ -31,8 +37,23 @@ def _check_floats(name: str, tensor: Tensor) -> None:
         raise TypeError(f"{name} must be a tensor, got {type(tensor).__name__}")
     if tensor.dtype not in _FLOATS:
         raise TypeError(f"{name} must be float32, float64, float16 or bfloat16, got {tensor.dtype}")
+    _check_device(name, tensor)
+
+
+def _check_device(name: str, tensor: Tensor) -> None:
     if not (tensor.is_cpu or tensor.is_cuda or tensor.is_meta):
         raise ValueError(f"{name} must be on the CPU or a CUDA device, got {tensor.device}")
+
+
+def tree_features(name: str, features: Tensor) -> Tensor:
+    """Features that a tree is built from, which may be integers, in a dtype that costs are computed in."""
+    if isinstance(features, Tensor) and features.dtype in _INTEGERS:
+        _check_device(name, features)
+        # Sums of so many squares of 8 bits are exact in float32.
+        short = features.dtype in (torch.uint8, torch.int8) and features.ndim > 1 and features.shape[1] <= 256
+        return features.to(torch.float32 if short else torch.float64)
+    _check_floats(name, features)
+    return features
 
 
 def _graph_for(graph: str | Graph, name: str, tensor: Tensor, window: SupportsIndex,
@@ -66,6 +87,21 @@ def _num_vertices(tensor: Tensor) -> int:
     return shape[2] if len(shape) == 3 else shape[2] * shape[3]
 
 
+def check_tree(name: str, tree: Tree, other: str, x: Tensor) -> None:
+    """Raises unless `tree` is one of x's vertices and batch, or of batch size 1."""
+    if not isinstance(tree, Tree):
+        raise TypeError(f"{name} must be a Tree, got {kind(tree)}")
+    parent, order, vertices = tree.parent, tree.order, _num_vertices(x)
+    shape = parent.shape
+    if len(shape) != 2 or shape[1] != vertices or shape[0] not in (1, x.shape[0]):
+        raise ValueError(f"{name}'s parent must have shape ({x.shape[0]}, {vertices}) or (1, {vertices}) for {other} of shape "
+                         f"{_shape(x)}, got {_shape(parent)}")
+    if parent.dtype != torch.int32 or order.dtype != torch.int32:
+        wrong = "parent" if parent.dtype != torch.int32 else "order"
+        raise TypeError(f"{name}'s {wrong} must be an int32 tensor, got {kind(getattr(tree, wrong))}: Tree.from_parents takes "
+                        "others")
+
+
 def _spanning_tree(graph: Graph, cost: Tensor, maximum: bool, root: Root, mask: Tensor | None) -> Tree:
     if mask is not None:
         return spanning_forest(graph, cost, maximum, root, _segments_of_mask(mask, graph, cost.shape[0]))
@@ -96,13 +132,22 @@ def _segments_of_mask(mask: Tensor, graph: Graph, batch: int) -> Tensor:
 def _check_cost(graph: Graph, cost: Tensor) -> Tensor:
     if not isinstance(graph, Graph):
         raise TypeError(f"graph must be a Graph such as grid_graph returns, got {type(graph).__name__}")
-    _check_floats("cost", cost)
+    if not isinstance(cost, Tensor):
+        raise TypeError(f"cost must be a tensor, got {type(cost).__name__}")
+    _check_device("cost", cost)
     if cost.ndim != 2 or cost.shape[1] != graph.num_edges:
         raise ValueError(f"cost must have shape (B, {graph.num_edges}) for {graph}, got {_shape(cost)}")
-    return cost if cost.dtype == torch.float32 and not cost.requires_grad else cost.detach().to(torch.float32)
+    if cost.dtype in _EXACT_COSTS:
+        return cost.detach() if cost.requires_grad else cost
+    if cost.dtype in _NARROW:
+        return cost.detach().to(torch.float32)
+    if cost.dtype == torch.uint32:
+        return cost.to(torch.int64)
+    raise TypeError(f"cost must be of a floating dtype or integers of at most 64 bits with a sign or 32 without, got {cost.dtype}")
 
 
-def edge_weights(features: Tensor, graph: Graph, metric: Metric = "cosine", *, exp: bool = False) -> Tensor:
+def edge_weights(features: Tensor, graph: Graph, metric: Metric = "cosine", *, exp: bool = False,
+                 dtype: torch.dtype = torch.float32) -> Tensor:
     """The cost of every edge {a, b} of a graph, from the features f at its ends.
 
         "cosine"  -f[a]·f[b] / (max(|f[a]|, 1e-8) max(|f[b]|, 1e-8))
@@ -110,15 +155,20 @@ def edge_weights(features: Tensor, graph: Graph, metric: Metric = "cosine", *, e
         "l1"      Σ_c |f[a] - f[b]|
 
     Arguments:
-        features: (B, C, V), or (B, C, H, W) for a grid: float32, float64, float16 or bfloat16, in any strides.
+        features: (B, C, V), or (B, C, H, W) for a grid: float32, float64, float16, bfloat16 or integers but uint32 and
+            uint64, in any strides. Half types and 8-bit integers of at most 256 channels are computed with in float32, other
+            integers in float64.
         graph: what `grid_graph`, `token_graph`, `chain_graph` or `edge_graph` returned.
         metric: "cosine", "l2" or "l1".
         exp: whether to take exp of it. No tree needs that: it keeps the order and costs digits.
 
-    Returns (B, E) float32, a constant to autograd: costs decide a tree, which has no derivative
+        dtype: of the result, float32 or float64. float64 is computed in float64 whatever the features are; it is what
+            `build_tree` decides by where features are float64 or integers that float32 has no room for.
+
+    Returns (B, E) of that dtype, a constant to autograd: costs decide a tree, which has no derivative
     (`treescan.reference.edge_weights` is differentiable). Edges that an item lacks cost +inf.
 
-    Raises ValueError for another metric, sizes that don't fit together or an exp that float32 cannot hold, TypeError
+    Raises ValueError for another metric, sizes that don't fit together or an exp that the dtype cannot hold, TypeError
     for another dtype. O(B E C) in time, O(B E) in memory. Channels are summed in one fixed order, so the result has the
     same bits for any number of threads and any instruction set.
 
@@ -130,11 +180,25 @@ def edge_weights(features: Tensor, graph: Graph, metric: Metric = "cosine", *, e
     """
     if not isinstance(graph, Graph):
         raise TypeError(f"graph must be a Graph such as grid_graph returns, got {type(graph).__name__}")
-    _check_floats("features", features)
+    if dtype not in (torch.float32, torch.float64):
+        raise TypeError(f"dtype must be torch.float32 or torch.float64, got {dtype}")
+    features = tree_features("features", features)
     exp = flag("exp", exp)
-    ops.choice("metric", metric, _METRICS)
+    ops.choice("metric", metric, METRICS)
     _graph_for(graph, "features", features, 0, None)
-    return ops.call(ops.edge_weights, features.detach(), *graph.arguments, metric, exp)
+    return _edge_weights(features, graph, metric, exp, dtype)
+
+
+def _edge_weights(features: Tensor, graph: Graph, metric: str, exp: bool, dtype: torch.dtype) -> Tensor:
+    features = features.detach().to(torch.float64 if dtype == torch.float64 else features.dtype)
+    return ops.call(ops.edge_weights, features, *graph.arguments, metric, exp, dtype)
+
+
+def deciding_costs(name: str, features: Tensor, graph: Graph, metric: Metric = "cosine") -> Tensor:
+    """The costs that a tree of these features is decided by: `edge_weights` in a dtype with room for their differences."""
+    features = tree_features(name, features)
+    ops.choice("metric", metric, METRICS)
+    return _edge_weights(features, graph, metric, False, torch.float64 if features.dtype == torch.float64 else torch.float32)
 
 
 def minimum_spanning_tree(graph: Graph, cost: Tensor, *, maximum: bool = False, root: Root = 0,
@@ -143,7 +207,8 @@ def minimum_spanning_tree(graph: Graph, cost: Tensor, *, maximum: bool = False, 
 
     Arguments:
         graph: what `grid_graph`, `token_graph`, `chain_graph` or `edge_graph` returned.
-        cost: (B, E), narrowed to float32. -0 equals +0, infinities are ordinary, NaN comes last.
+        cost: (B, E), of any floating dtype or integers but uint64: compared as they are. -0 equals +0, infinities are
+            ordinary, NaN comes last.
         maximum: the tree of greatest cost, under the order (-cost, edge index); NaN comes last here too.
         root: a vertex, or (B,) indices with one for each item.
         mask: (B|1, V), or (B|1, H, W) for a grid, bool: True for vertices that take part. The others are in no tree. The
@@ -152,7 +217,7 @@ def minimum_spanning_tree(graph: Graph, cost: Tensor, *, maximum: bool = False, 
 
     Raises ValueError for a graph without a spanning tree (unless there is a mask), an index or a root out of range or sizes
     that don't fit, TypeError for a mask that isn't bool.
-    O(B E) expected time, O(E) memory beside the tree. The tree is the same on every run, for any number of threads.
+    O(B E) expected time, O(E) memory beside the tree; float64 and integers of 32 or 64 bits are sorted first. The tree is the same on every run, for any number of threads.
 
     >>> minimum_spanning_tree(grid_graph(2, 2), torch.tensor([[1.0, 2.0, 4.0, 3.0]])).parent
     tensor([[0, 3, 0, 2]], dtype=torch.int32)
@@ -199,7 +264,8 @@ def build_tree(features: Tensor, graph: str | Graph = "grid", *, metric: Metric 
     """The minimum spanning tree of features: `edge_weights` and `minimum_spanning_tree` in one call.
 
     Arguments:
-        features: (B, C, H, W) for "grid", (B, C, L) for "tokens" and "chain"; any floating dtype and strides.
+        features: (B, C, H, W) for "grid", (B, C, L) for "tokens" and "chain", of any strides and dtype that `edge_weights`
+            takes. Trees of float64, and of integers that float32 has no room for, are decided in float64.
         graph: "grid" (4-connected), "tokens", "chain", or a Graph.
         metric, maximum, root, mask: as for those two functions.
         window, context_length: for graph="tokens", as for `token_graph`.
@@ -212,24 +278,24 @@ def build_tree(features: Tensor, graph: str | Graph = "grid", *, metric: Metric 
 
     Source: Xiao et al., "GrootVL: Tree Topology is All You Need in State Space Model", section 3.2.
     """
-    _check_floats("features", features)
+    features = tree_features("features", features)
     graph = _graph_for(graph, "features", features, window, context_length)
-    return _spanning_tree(graph, edge_weights(features, graph, metric), maximum, root, mask)
+    return _spanning_tree(graph, deciding_costs("features", features, graph, metric), maximum, root, mask)
 
 
 def _tree_for_scan(x: Tensor, graph: str | Graph, guide: Tensor | None, metric: Metric, maximum: bool, root: Root,
                    window: SupportsIndex, context_length: Contexts | None, mask: Tensor | None) -> Tree:
     name, features = ("x", x) if guide is None else ("guide", guide)
-    _check_floats(name, features)
+    features = tree_features(name, features)
     graph = _graph_for(graph, name, features, window, context_length)
     if guide is not None and (features.shape[0] != x.shape[0] or _num_vertices(features) != _num_vertices(x)):
         raise ValueError(f"guide must have x's batch size and vertices, x has shape {_shape(x)}, guide {_shape(guide)}")
-    ops.choice("metric", metric, _METRICS)
+    ops.choice("metric", metric, METRICS)
     if graph.kind == "chain":  # whose one tree doesn't depend on features
         shared = mask is None and not (are_indices(root) and root.ndim == 1 and root.shape[0] > 1)
         cost = x.new_zeros((1 if shared else x.shape[0], graph.num_edges), dtype=torch.float32)
         return _spanning_tree(graph, cost, False, root, mask)
-    return _spanning_tree(graph, edge_weights(features, graph, metric), maximum, root, mask)
+    return _spanning_tree(graph, deciding_costs(name, features, graph, metric), maximum, root, mask)
 
 
 def tree_scan(x: Tensor, weights: Tensor, graph: str | Graph | Tree = "grid", *, direction: Direction = "both",
@@ -254,7 +320,7 @@ def tree_scan(x: Tensor, weights: Tensor, graph: str | Graph | Tree = "grid", *,
         graph: "grid" (4-connected), "tokens", "chain" or a Graph, of which the minimum spanning tree is built; or a
             Tree, which may have batch size 1 to serve all items. A Tree makes the arguments below `direction` unused.
         direction: "up" (leaves to root), "down" (root to leaves) or "both".
-        guide: (B, any C, ...) features that the tree is built from; default x. No gradient flows through it.
+        guide: (B, any C, ...) features that the tree is built from, an 8-bit image for one; default x. No gradient flows through it.
         metric, maximum, root: as for `build_tree`.
         window, context_length: for graph="tokens", as for `token_graph`.
         mask: (B|1, V) or (B|1, H, W) bool, True for vertices that take part; y is 0 at the others. Where that disconnects
@@ -295,11 +361,8 @@ def tree_scan(x: Tensor, weights: Tensor, graph: str | Graph | Tree = "grid", *,
     if isinstance(graph, Tree):
         if mask is not None:
             raise ValueError("mask can't be given beside a Tree: give it to what builds the tree")
+        check_tree("graph", graph, "x", x)
         parent, order = graph.parent, graph.order
-        shape = parent.shape
-        if len(shape) != 2 or shape[1] != _num_vertices(x) or shape[0] not in (1, x.shape[0]):
-            raise ValueError(f"graph's parent must have shape ({x.shape[0]}, {_num_vertices(x)}) or "
-                             f"(1, {_num_vertices(x)}) for x of shape {_shape(x)}, got {_shape(parent)}")
     else:
         tree = _tree_for_scan(x, graph, guide, metric, maximum, root, window, context_length, mask)
         parent, order = tree.parent, tree.order

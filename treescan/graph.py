@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import GetAttrKey, register_pytree_node
 
-from ._arguments import Indices, are_indices, indices, integer
+from ._arguments import integer
+from ._indices import Indices, are_indices, indices
 
 _MAX_INDEX = 2**31 - 1  # vertices and edges are named by 32-bit indices
 

@@ -368,13 +368,23 @@ def _new_spanning_tree(cost: Tensor, kind: str, sizes: Sequence[int],
     return _new_tree_of_edges(cost, cost.shape[0], vertices)
 
 
-edge_weights: OpOverload[[Tensor, str, Sequence[int], Sequence[int] | None, Tensor | None, str, bool], Tensor] = _define(
-    f"edge_weights(Tensor features, {_GRAPH}, str metric, bool exp) -> Tensor",
-    lambda features, kind, sizes, context_length, edge_index, metric, exp: features.new_empty(
-        (features.shape[0], Graph.from_arguments(kind, sizes, context_length, edge_index).num_edges),
-        dtype=torch.float32),
-    lambda cost, features, kind, sizes, context_length, edge_index, metric, exp: _C.edge_weights(
-        *_graph(kind, sizes, context_length, edge_index), features, choice("metric", metric, _C.METRICS), exp, cost),
+def _new_edge_weights(features: Tensor, kind: str, sizes: Sequence[int], context_length: Sequence[int] | None,
+                      edge_index: Tensor | None, metric: str, exp: bool, dtype: torch.dtype | None = None) -> Tensor:
+    graph = Graph.from_arguments(kind, sizes, context_length, edge_index)
+    return features.new_empty((features.shape[0], graph.num_edges), dtype=dtype or torch.float32)
+
+
+def _fill_edge_weights(cost: Tensor, features: Tensor, kind: str, sizes: Sequence[int], context_length: Sequence[int] | None,
+                       edge_index: Tensor | None, metric: str, exp: bool, dtype: torch.dtype | None = None) -> None:
+    _C.edge_weights(*_graph(kind, sizes, context_length, edge_index), features, choice("metric", metric, _C.METRICS), exp, cost)
+
+
+edge_weights: OpOverload[
+    [Tensor, str, Sequence[int], Sequence[int] | None, Tensor | None, str, bool, torch.dtype | None], Tensor
+] = _define(
+    f"edge_weights(Tensor features, {_GRAPH}, str metric, bool exp, ScalarType? dtype=None) -> Tensor",
+    _new_edge_weights,
+    _fill_edge_weights,
 )
 
 

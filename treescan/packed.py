@@ -8,8 +8,9 @@ from typing import SupportsIndex
 import torch
 from torch import Tensor
 
-from ._arguments import Indices, can_look, indices, integer, kind
-from .functional import Metric, _check_floats, _graph_for, _shape, edge_weights, spanning_forest
+from ._arguments import integer, kind
+from ._indices import Indices, can_look, indices
+from .functional import Metric, _graph_for, _shape, deciding_costs, spanning_forest, tree_features
 from .graph import edge_graph, grid_graph
 from .tree import Tree
 
@@ -23,7 +24,7 @@ def packed_tree(features: Tensor, cu_seqlens: Indices | None = None, graph: str 
     first vertex.
 
     Arguments:
-        features: (1, C, T), the parts one behind the other; any floating dtype and strides.
+        features: (1, C, T), the parts one behind the other; of any strides and dtype that `build_tree` takes.
         cu_seqlens: for sequences, (S+1,) indices: where each of S sequences begins, and T at the end. Sequences
             may be empty. Inside `torch.compile`, and on a GPU, the values are not looked at; tokens past the last end
             are then a sequence of their own.
@@ -40,7 +41,7 @@ def packed_tree(features: Tensor, cu_seqlens: Indices | None = None, graph: str 
     >>> packed_tree(torch.rand(1, 4, 10), graph="grid", sizes=[(2, 2), (2, 3)]).root
     tensor([0], dtype=torch.int32)
     """
-    _check_packed(features)
+    features = checked_packed(features)
     if isinstance(graph, str) and graph == "grid":
         if sizes is None or cu_seqlens is not None:
             raise ValueError("graph='grid' takes sizes, the (height, width) of each image, and no cu_seqlens")
@@ -51,13 +52,15 @@ def packed_tree(features: Tensor, cu_seqlens: Indices | None = None, graph: str 
         raise ValueError(f"graph={graph!r} takes cu_seqlens, where each sequence begins, and no sizes")
     packed = _graph_for(graph, "features", features, window, None)
     segments = segments_of(starts_of(cu_seqlens, features), features)[None]
-    return spanning_forest(packed, edge_weights(features, packed, metric), maximum, 0, segments)
+    return spanning_forest(packed, deciding_costs("features", features, packed, metric), maximum, 0, segments)
 
 
-def _check_packed(features: Tensor) -> None:
-    _check_floats("features", features)
+def checked_packed(features: Tensor) -> Tensor:
+    """Features of packed parts, in a dtype that costs are computed in."""
+    features = tree_features("features", features)
     if features.ndim != 3 or features.shape[0] != 1:
         raise ValueError(f"features must have shape (1, C, T) for packed parts, got {_shape(features)}")
+    return features
 
 
 def starts_of(cu_seqlens: Indices, features: Tensor) -> Tensor:
@@ -95,5 +98,5 @@ def _tree_of_images(features: Tensor, sizes: Iterable[Iterable[SupportsIndex]], 
     if not edges:
         raise ValueError("sizes must hold at least one (height, width) pair, got none")
     packed = edge_graph(torch.cat(edges), total)
-    return spanning_forest(packed, edge_weights(features, packed, metric), maximum, 0,
+    return spanning_forest(packed, deciding_costs("features", features, packed, metric), maximum, 0,
                            features.new_zeros((1, total), dtype=torch.int32))

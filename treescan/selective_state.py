@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from torch.utils._pytree import _register_namedtuple
 
 from ._arguments import flag, integer, kind
-from .functional import _check_floats, _shape, edge_weights
+from .functional import _check_floats, _shape, deciding_costs
 from .graph import edge_graph
 from .ops_selective import computed_dtype
 from .selective import check_parameter, check_signal
@@ -80,7 +80,7 @@ def _nearest(state: SelectiveState, features: Tensor) -> Tensor:
     window = state.h.shape[1]
     slots = torch.arange(window, dtype=torch.int32, device=features.device)
     edges = torch.stack((slots, torch.full_like(slots, window)), 1)
-    cost = edge_weights(torch.cat((state.features, features[:, :, None]), 2), edge_graph(edges, window + 1))
+    cost = deciding_costs("features", torch.cat((state.features, features[:, :, None]), 2), edge_graph(edges, window + 1))
     nearest, least = torch.full_like(state.length, window - 1), cost[:, -1]
     for slot in range(window - 2, -1, -1):
         nearer = (window - slot <= state.length) & ((cost[:, slot] <= least) | least.isnan())

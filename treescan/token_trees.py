@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import reduce
 from typing import SupportsIndex
 
 import torch
 from torch import Tensor
 
-from ._arguments import Indices, are_indices, can_look, indices, integer
-from .functional import Contexts, Metric, _check_floats, _shape, edge_weights, minimum_spanning_tree
+from ._arguments import integer, kind
+from ._indices import Indices, are_indices, can_look, indices
+from .functional import Contexts, Metric, _shape, deciding_costs, minimum_spanning_tree, tree_features
 from .graph import Graph, token_graph
-from .packed import _check_packed, segments_of, starts_of
+from .packed import checked_packed, segments_of, starts_of
 from .tree import Tree
 
 
 def _checked_factors(features: Tensor | Sequence[Tensor]) -> list[Tensor]:
     """The factors of the features; features themselves are the only factor."""
-    factors = [features] if isinstance(features, Tensor) else list(features)
+    if not isinstance(features, (Tensor, Sequence)):
+        raise TypeError(f"features must be a tensor or several, got {kind(features)}")
+    factors = [tree_features("features", factor) for factor in ([features] if isinstance(features, Tensor) else features)]
     for factor in factors:
-        _check_floats("features", factor)
         if factor.ndim != 3 or (factor.shape[0], factor.shape[2]) != (factors[0].shape[0], factors[0].shape[2]):
             raise ValueError("features must have shape (B, C, L), or be several of the same B and L, got "
                              + ", ".join(map(_shape, factors)))
@@ -31,11 +34,11 @@ def _checked_factors(features: Tensor | Sequence[Tensor]) -> list[Tensor]:
 def _cost(factors: list[Tensor], graph: Graph, metric: Metric) -> Tensor:
     """(B, E): `edge_weights` of the factors' outer product, which is never made since its cosine is theirs multiplied."""
     if len(factors) == 1:
-        return edge_weights(factors[0], graph, metric)
+        return deciding_costs("features", factors[0], graph, metric)
     if metric != "cosine":
         raise ValueError(f"metric must be 'cosine' for features in several factors, got {metric!r}")
-    costs = [edge_weights(factor, graph) for factor in factors]
-    return torch.where(costs[0] == float("inf"), costs[0], -torch.stack(costs).neg().prod(0))
+    costs = [deciding_costs("features", factor, graph) for factor in factors]
+    return torch.where(costs[0] == float("inf"), costs[0], -reduce(torch.mul, [-cost for cost in costs]))
 
 
 def _check_mask(mask: Tensor, like: Tensor) -> None:
@@ -82,7 +85,7 @@ def causal_tree(features: Tensor | Sequence[Tensor], window: SupportsIndex = 3, 
     The decay on an edge is the receiving token's own, w[t].
 
     Arguments:
-        features: (B, C, L): float32, float64, float16 or bfloat16, in any strides. Or several such, of any C each: the
+        features: (B, C, L), of any strides and dtype that `build_tree` takes. Or several such, of any C each: the
             factors of an outer product, x ⊗ y ⊗ ..., whose cosine is the product of theirs.
         window: at least 1; 1 makes the chain.
         metric: the cost, as for `edge_weights`. Of equal costs the earlier token's counts; NaN comes last. Features in
@@ -117,7 +120,7 @@ def causal_tree(features: Tensor | Sequence[Tensor], window: SupportsIndex = 3, 
     if cu_seqlens is not None:
         if context_length is not None or mask is not None:
             raise ValueError("cu_seqlens can't be given beside context_length or mask")
-        _check_packed(like)
+        checked_packed(like)
         starts = starts_of(cu_seqlens, like)
         first = starts.long()[segments_of(starts, like).long()]
     if mask is not None:

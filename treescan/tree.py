@@ -11,7 +11,8 @@ from torch.utils._pytree import _register_namedtuple
 from torch.utils.data._utils.collate import default_collate_fn_map
 
 from . import ops
-from ._arguments import Indices, are_indices, can_look, flag, indices, integer, kind
+from ._arguments import flag, integer, kind
+from ._indices import Indices, are_indices, can_look, indices
 from .graph import transpose
 
 

@@ -7,6 +7,7 @@
 #include "graph.h"
 #include "parallel.h"
 #include "validate.h"
+#include "wide_costs.h"
 #include "workspace.h"
 
 namespace treescan {
@@ -302,7 +303,9 @@ treescan_status treescan_edge_weights(const treescan_graph *graph, const treesca
     if (features->sizes[1] > INT32_MAX)
       fail(TREESCAN_TOO_LARGE, "features: expected at most ", INT32_MAX, " channels, got ", features->sizes[1]);
     check_graph_batch(resolved, features->sizes[0]);
-    check_tensor(cost, "cost", {TREESCAN_FLOAT32}, {features->sizes[0], resolved.num_edges});
+    check_tensor(cost, "cost", {TREESCAN_FLOAT32, TREESCAN_FLOAT64}, {features->sizes[0], resolved.num_edges});
+    if (cost->dtype == TREESCAN_FLOAT64 && features->dtype != TREESCAN_FLOAT64)
+      fail(TREESCAN_UNSUPPORTED_DTYPE, "cost: expected float32 for features of ", dtype_name(features->dtype), ", got float64");
     check_writable(cost, "cost");
     const PinnedThreads threads;
     const Backend &backend = select_backend(
@@ -315,7 +318,9 @@ static void build_spanning_tree(const treescan_graph *graph, const treescan_tens
                                 const treescan_tensor *root, const treescan_tensor *segments,
                                 const treescan_tree_output *tree, treescan_workspace *workspace, void *stream) {
   const Graph resolved = resolve_graph(graph);
-  check_tensor(cost, "cost", {TREESCAN_FLOAT32}, {any, resolved.num_edges});
+  check_tensor(cost, "cost", {TREESCAN_FLOAT32, TREESCAN_FLOAT64, TREESCAN_INT32, TREESCAN_INT64}, {any, resolved.num_edges});
+  if (is_wide(*cost) && resolved.num_edges > most_ranks)
+    fail(TREESCAN_TOO_LARGE, "cost: expected at most ", most_ranks, " edges for any type but float32, got ", resolved.num_edges);
   const int64_t batch = cost->sizes[0];
   check_graph_batch(resolved, batch);
   check_root(root, batch);

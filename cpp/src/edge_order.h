@@ -39,8 +39,11 @@ TREESCAN_FORMULA double uniform(uint64_t seed, int64_t item, int64_t edge) {
 
 // Drawing edges one by one, each with probability in proportion to exp(-cost), is the same as sorting them by
 // log(E) + cost with E = -log(U) drawn from the exponential distribution.
+TREESCAN_FORMULA double random_cost(double cost, uint64_t seed, int64_t item, int64_t edge) {
+  return elementary_log(-elementary_log(uniform(seed, item, edge))) + cost;
+}
 TREESCAN_FORMULA float random_cost(float cost, uint64_t seed, int64_t item, int64_t edge) {
-  return static_cast<float>(elementary_log(-elementary_log(uniform(seed, item, edge))) + static_cast<double>(cost));
+  return static_cast<float>(random_cost(static_cast<double>(cost), seed, item, edge));
 }
 
 }  // namespace treescan

@@ -43,9 +43,8 @@ void fail(ValueFault fault, int64_t a, int64_t b, int64_t c, int64_t d) {
       fail(no_tree, "order: expected parents before their children, got vertex ", a, " at position ", b,
            " before its parent ", c, " in item ", d);
     case ValueFault::exponential_overflows:
-      fail(TREESCAN_OUT_OF_RANGE, "exponential: exp(", cast_bits<float>(static_cast<uint32_t>(a)), "), edge ", b,
-           " of item ", c,
-           ", is more than float32 can hold, and edges that overflow would tie; build the tree from the plain costs, "
+      fail(TREESCAN_OUT_OF_RANGE, "exponential: exp(", cast_bits<double>(a), "), edge ", b, " of item ", c, ", is more than float",
+           d, " can hold, and edges that overflow would tie; build the tree from the plain costs, "
            "whose order is the same");
     case ValueFault::none: break;
   }

@@ -23,7 +23,7 @@ enum class ValueFault : int32_t {
   order_lacks_parents_last,  // vertex, parent, position, item
   order_lacks_roots_first,   // vertex, position, item
   order_child_before_parent, // vertex, position, parent, item
-  exponential_overflows,     // bits of the float, edge, item
+  exponential_overflows,     // bits of the double, edge, item, bits of a cost
 };
 
 constexpr int value_fault_numbers = 4;

@@ -63,8 +63,9 @@ void check_tensor_faults(const Call &call, const Argument &argument) {
     view.dtype = dtype;
     check_failure(call, fault("dtype " + std::to_string(dtype)), TREESCAN_UNSUPPORTED_DTYPE, argument.name);
   }
-  // The wrong kind of number: integers for floating numbers and the other way round.
-  view.dtype = good.dtype == TREESCAN_INT32 || good.dtype == TREESCAN_INT64 ? TREESCAN_FLOAT32 : TREESCAN_INT32;
+  // The wrong kind of number: integers for floating numbers and the other way round. Costs may be either, but no half type.
+  const bool integral = good.dtype == TREESCAN_INT32 || good.dtype == TREESCAN_INT64;
+  view.dtype = integral ? TREESCAN_FLOAT32 : argument.name == std::string("cost") ? TREESCAN_FLOAT16 : TREESCAN_INT32;
   check_failure(call, fault("wrong dtype"), TREESCAN_UNSUPPORTED_DTYPE, argument.name);
   view = good;
   for (const int32_t device : {int32_t{TREESCAN_CUDA}, 0, 3, -1}) {
@@ -408,9 +409,9 @@ TEST(spanning_trees) {
     tree.root = tree.roots.view();
     tree.cost = tensor_view(&tree.costs[0], {2, 6}, {7, 1});
     check_failure(tree.call, "too few costs", TREESCAN_INVALID_ARGUMENT, "cost");
-    Array<double> wide({2, 7});
-    tree.cost = wide.view();
-    check_failure(tree.call, "costs of float64", TREESCAN_UNSUPPORTED_DTYPE, "cost");
+    tree.cost = tree.costs.view();
+    tree.cost.dtype = TREESCAN_FLOAT16;
+    check_failure(tree.call, "costs of float16", TREESCAN_UNSUPPORTED_DTYPE, "cost");
   }
 }
 

@@ -1,4 +1,6 @@
 // Sizes and edges of every kind of graph, and edge weights from features.
+#include <type_traits>
+
 #include "naive.h"
 
 namespace {
@@ -27,7 +29,7 @@ naive::Edges edges_of(const treescan::graph &graph) {
 }
 
 // lacks(item, edge): edges that are in the common list but not in this item's graph.
-template <class T>
+template <class T, class Cost = float>
 void check_edge_weights(const treescan::graph &graph, const Shape &sizes, const Shape &strides, unsigned seed,
                         const std::function<bool(int64_t, std::array<int32_t, 2>)> &lacks = {}) {
   std::mt19937 generator(seed);
@@ -36,9 +38,10 @@ void check_edge_weights(const treescan::graph &graph, const Shape &sizes, const 
   const int64_t batch = sizes[0], channels = sizes[1], vertices = graph.num_vertices();
   const auto count = static_cast<int64_t>(edges.size());
   const treescan_graph description = graph.c();
+  const double limit = std::is_same<Cost, float>::value ? 1e-5 : 1e-13;
   for (const int32_t metric : {TREESCAN_COSINE, TREESCAN_L2, TREESCAN_L1})
     for (const bool exponential : {false, true}) {
-      Array<float> cost({batch, count}, {2 * count + 3, 2});
+      Array<Cost> cost({batch, count}, {2 * count + 3, 2});
       testing::in_every_setting(
           [&](treescan_workspace *workspace) {
             const treescan::tensor_view x = features.view(), out = cost.view();
@@ -48,9 +51,9 @@ void check_edge_weights(const treescan::graph &graph, const Shape &sizes, const 
       for (int64_t item = 0; item < batch; ++item)
         for (int64_t e = 0; e < count; ++e) {
           const auto ends = edges[static_cast<size_t>(e)];
-          const float got = cost[item * count + e];
+          const Cost got = cost[item * count + e];
           if (lacks && lacks(item, ends)) {
-            EQUAL(got, std::numeric_limits<float>::infinity());
+            EQUAL(got, std::numeric_limits<Cost>::infinity());
             continue;
           }
           std::vector<double> a, b;
@@ -60,30 +63,30 @@ void check_edge_weights(const treescan::graph &graph, const Shape &sizes, const 
           }
           double expected = naive::metric(metric, a, b);
           if (exponential) expected = std::exp(expected);
-          CHECK(std::fabs(static_cast<double>(got) - expected) <= 1e-5 * (1 + std::fabs(expected)), "edge ", e,
+          CHECK(std::fabs(static_cast<double>(got) - expected) <= limit * (1 + std::fabs(expected)), "edge ", e,
                 ": expected ", expected, ", got ", got);
         }
     }
 }
 
-template <class T>
+template <class T, class Cost = float>
 void check_layouts() {
   const int64_t h = 3, w = 4, v = h * w;
   for (const int64_t b : {1, 2})
     for (const int64_t c : {1, 2, 3, 4, 5, 17}) {
       const treescan::graph graph = treescan::grid(h, w, 8);
-      check_edge_weights<T>(graph, {b, c, v}, {}, 1);
-      check_edge_weights<T>(graph, {b, c, v}, {c * v, 1, c}, 2);          // channels last
-      check_edge_weights<T>(graph, {b, c, v}, {c * v + 9, 1, c + 3}, 3);  // and padded
-      check_edge_weights<T>(graph, {b, c, v}, {0, v, 1}, 4);              // one item for all
-      check_edge_weights<T>(graph, {b, c, v}, {c * v, -v, -1}, 5);        // backwards
-      check_edge_weights<T>(graph, {b, c, h, w}, {}, 6);
-      check_edge_weights<T>(graph, {b, c, h, w}, {c * v, 1, w * c, c}, 7);                          // channels last
-      check_edge_weights<T>(graph, {b, c, h, w}, {c * h * (w + 2) + 1, h * (w + 2), w + 2, 1}, 8);  // padded rows
-      check_edge_weights<T>(graph, {b, c, h, w}, {c * (w + 2) * h, 1, c * (w + 2), c},
+      check_edge_weights<T, Cost>(graph, {b, c, v}, {}, 1);
+      check_edge_weights<T, Cost>(graph, {b, c, v}, {c * v, 1, c}, 2);          // channels last
+      check_edge_weights<T, Cost>(graph, {b, c, v}, {c * v + 9, 1, c + 3}, 3);  // and padded
+      check_edge_weights<T, Cost>(graph, {b, c, v}, {0, v, 1}, 4);              // one item for all
+      check_edge_weights<T, Cost>(graph, {b, c, v}, {c * v, -v, -1}, 5);        // backwards
+      check_edge_weights<T, Cost>(graph, {b, c, h, w}, {}, 6);
+      check_edge_weights<T, Cost>(graph, {b, c, h, w}, {c * v, 1, w * c, c}, 7);                          // channels last
+      check_edge_weights<T, Cost>(graph, {b, c, h, w}, {c * h * (w + 2) + 1, h * (w + 2), w + 2, 1}, 8);  // padded rows
+      check_edge_weights<T, Cost>(graph, {b, c, h, w}, {c * (w + 2) * h, 1, c * (w + 2), c},
                             9);                                          // padded rows, channels last
-      check_edge_weights<T>(graph, {b, c, h, w}, {c * v, v, 1, h}, 10);  // transposed
-      check_edge_weights<T>(graph, {b, c, h, w}, {1, 0, 0, 0}, 11);      // expanded from one number
+      check_edge_weights<T, Cost>(graph, {b, c, h, w}, {c * v, v, 1, h}, 10);  // transposed
+      check_edge_weights<T, Cost>(graph, {b, c, h, w}, {1, 0, 0, 0}, 11);      // expanded from one number
     }
 }
 
@@ -135,6 +138,7 @@ TEST(edge_lists) {
 
 TEST(edge_weights_of_float32) { check_layouts<float>(); }
 TEST(edge_weights_of_float64) { check_layouts<double>(); }
+TEST(edge_weights_in_float64) { check_layouts<double, double>(); }
 TEST(edge_weights_of_float16) { check_layouts<treescan::float16>(); }
 TEST(edge_weights_of_bfloat16) { check_layouts<treescan::bfloat16>(); }
 

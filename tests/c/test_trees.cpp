@@ -55,15 +55,18 @@ const std::vector<Draw> draws = {
       return special[g() % 10];
     }};
 
-void check_spanning_trees(const treescan::graph &graph,
-                          const std::function<bool(int64_t, std::array<int32_t, 2>)> &has = {}, int64_t batch = 3) {
+using HasEdge = std::function<bool(int64_t, std::array<int32_t, 2>)>;
+
+template <class T>
+void check_spanning_trees_of(const std::vector<Draw> &draws_of_type, const treescan::graph &graph, const HasEdge &has,
+                             int64_t batch) {
   const naive::Edges edges = edges_of(graph);
   const auto vertices = static_cast<int32_t>(graph.num_vertices());
   const auto count = static_cast<int64_t>(edges.size());
   const treescan_graph description = graph.c();
   std::mt19937 generator(7);
-  for (const Draw &draw : draws) {
-    Array<float> cost({batch, count}, {1, batch});
+  for (const Draw &draw : draws_of_type) {
+    Array<T> cost({batch, count}, {1, batch});
     cost.fill([&](int64_t) { return draw(generator); });
     for (const bool maximum : {false, true})
       for (const bool own_roots : {false, true}) {
@@ -87,6 +90,25 @@ void check_spanning_trees(const treescan::graph &graph,
         }
       }
   }
+}
+
+void check_spanning_trees(const treescan::graph &graph, const HasEdge &has = {}, int64_t batch = 3) {
+  check_spanning_trees_of<float>(draws, graph, has, batch);
+  std::vector<Draw> doubles = draws;
+  doubles.push_back([](std::mt19937 &g) { return 1 + static_cast<double>(g() % 5) * 1e-9; });  // equal in float32
+  doubles.push_back([](std::mt19937 &g) {
+    const auto exponent = static_cast<int>(g() % 2000) - 1074;
+    return std::ldexp(static_cast<double>(g()), exponent);
+  });
+  check_spanning_trees_of<double>(doubles, graph, has, batch);
+  const Draw ties = draws[1], close = [](std::mt19937 &g) { return 2147483647.0 - static_cast<double>(g() % 5); },
+             any = [](std::mt19937 &g) { return static_cast<double>(g()) - 2147483648.0; };
+  check_spanning_trees_of<int32_t>({ties, close, any}, graph, has, batch);
+  const Draw wide = [](std::mt19937 &g) {
+    const auto exponent = static_cast<int>(g() % 32);
+    return std::ldexp(static_cast<double>(g()) - 2147483648.0, exponent);
+  };
+  check_spanning_trees_of<int64_t>({ties, close, any, wide}, graph, has, batch);
 }
 
 }  // namespace
@@ -115,6 +137,25 @@ TEST(trees_of_edge_lists) {
   check_spanning_trees(treescan::edge_list(strided.view(), 5));
   const Array<int32_t> none({0, 2});
   check_spanning_trees(treescan::edge_list(none.view(), 1));
+}
+
+// Whole numbers that a double has no room for, and the ends of their types.
+TEST(trees_of_large_integers) {
+  const int32_t list[] = {0, 1, 0, 2, 1, 2};
+  const treescan::graph triangle = treescan::edge_list(treescan::tensor_view(list, {3, 2}), 3);
+  const auto dearest = [&](const auto *cost, bool maximum) {  // the edge that is left out
+    const treescan::tree tree = treescan::minimum_spanning_tree(triangle, {cost, {1, 3}}, {0}, maximum);
+    return 3 - std::max(0, tree.edge[1]) - std::max(0, tree.edge[2]);
+  };
+  const int64_t large[] = {(int64_t{1} << 53) + 1, int64_t{1} << 53, (int64_t{1} << 53) + 2};
+  EQUAL(dearest(large, false), 2);
+  EQUAL(dearest(large, true), 1);
+  const int64_t ends[] = {INT64_MAX, INT64_MIN, INT64_MAX - 1};
+  EQUAL(dearest(ends, false), 0);
+  EQUAL(dearest(ends, true), 1);
+  const int32_t narrow[] = {INT32_MIN, INT32_MAX, INT32_MAX - 1};
+  EQUAL(dearest(narrow, false), 1);
+  EQUAL(dearest(narrow, true), 0);
 }
 
 TEST(trees_of_batched_edge_lists) {

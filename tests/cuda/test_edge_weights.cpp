@@ -16,14 +16,21 @@ double feature(int64_t i) { return std::sin(static_cast<double>(i * i + 3 * i));
 
 const std::vector<int32_t> metrics = {TREESCAN_COSINE, TREESCAN_L2, TREESCAN_L1};
 
-void compare(const TwinGraph &graph, const treescan_tensor &cpu, const treescan_tensor &cuda, int32_t metric,
-             int32_t exponential) {
+template <class Cost>
+void compare_costs(const TwinGraph &graph, const treescan_tensor &cpu, const treescan_tensor &cuda, int32_t metric,
+                   int32_t exponential) {
   const int64_t edges = graph.edges();
-  const Twin<float> cost({cpu.sizes[0], edges}, -7.f, {2 * edges + 3, 2});
+  const Twin<Cost> cost({cpu.sizes[0], edges}, Cost{-7}, {2 * edges + 3, 2});
   SUCCEEDS(treescan_edge_weights(&graph.cpu, &cpu, metric, exponential, cost.cpu(), nullptr, nullptr));
   SUCCEEDS(treescan_edge_weights(&graph.cuda, &cuda, metric, exponential, cost.cuda(), nullptr, nullptr));
   CHECK(cost.same(), "metric ", metric, ", exponential ", exponential, ", dtype ", cpu.dtype, ", ", cpu.sizes[1],
         " channels, ", edges, " edges");
+}
+
+void compare(const TwinGraph &graph, const treescan_tensor &cpu, const treescan_tensor &cuda, int32_t metric,
+             int32_t exponential) {
+  compare_costs<float>(graph, cpu, cuda, metric, exponential);
+  if (cpu.dtype == TREESCAN_FLOAT64) compare_costs<double>(graph, cpu, cuda, metric, exponential);
 }
 
 template <class T>

@@ -74,10 +74,11 @@ float cost_of(int64_t i) {
 float any_cost(int64_t i) { return static_cast<float>(static_cast<uint32_t>(i) * 2654435761u); }
 
 // A tree of each item on both sides.
+template <class Cost = float>
 void compare(const char *what, const TwinGraph &graph, int64_t batch, Kind kind = Kind::minimum,
-             const Twin<int32_t> *segments = nullptr, float (*value)(int64_t) = cost_of) {
+             const Twin<int32_t> *segments = nullptr, Cost (*value)(int64_t) = cost_of) {
   const int64_t vertices = graph.vertices();
-  const Twin<float> cost({batch, graph.edges()}, value);
+  const Twin<Cost> cost({batch, graph.edges()}, value);
   const Twin<int32_t> root({batch}, [&](int64_t i) { return (5 * i + 2) % vertices; });
   const Output output(batch, vertices);
   SUCCEEDS(build(kind, graph.cpu, cost.cpu(), root.cpu(), segments ? segments->cpu() : nullptr, output.cpu()));
@@ -112,6 +113,33 @@ TEST(grids) {
       compare("a maximum", grid(7, 6, connectivity), 2, Kind::maximum);
       compare("a random tree", grid(7, 6, connectivity), 2, Kind::random);
     }
+  });
+}
+
+// Costs that float32 has no room for: close ones, special ones, and the ends of their types.
+TEST(wide_costs) {
+  double (*const close)(int64_t) = [](int64_t i) {
+    return i % 7 == 0 ? static_cast<double>(cost_of(i)) : 1 + static_cast<double>(i * 5 % 11) * 1e-9;
+  };
+  int64_t (*const large)(int64_t) = [](int64_t i) {
+    const int64_t ends[] = {INT64_MAX, INT64_MIN, 0, -1};
+    return i % 5 == 0 ? ends[i / 5 % 4] : (int64_t{1} << 60) + i * 7 % 13;
+  };
+  int32_t (*const narrow)(int64_t) = [](int64_t i) {
+    return static_cast<int32_t>(i % 5 == 0 ? INT32_MAX - i / 5 % 2 : i % 5 == 1 ? INT32_MIN : i * 7 % 13);
+  };
+  with_both_teams([&] {
+    for (const Kind kind : {Kind::minimum, Kind::maximum, Kind::random}) {
+      compare("doubles", grid(7, 6, 4), 3, kind, nullptr, close);
+      compare("doubles of tokens", tokens(17, 3, nullptr), 2, kind, nullptr, close);
+      compare("64-bit integers", grid(5, 4, 8), 2, kind, nullptr, large);
+      compare("32-bit integers", grid(3, 9, 4), 2, kind, nullptr, narrow);
+    }
+    const Twin<int32_t> labels({2, 42}, [](int64_t v) { return static_cast<int32_t>(v * 5 % 17 / 6) - 1; });
+    compare("a forest", grid(7, 6, 4), 2, Kind::minimum, &labels, close);
+    compare("a large grid", grid(19, 17, 4), 2, Kind::minimum, nullptr, close);
+    compare("one vertex", grid(1, 1, 4), 2, Kind::minimum, nullptr, close);
+    compare("no trees", grid(3, 3, 4), 0, Kind::minimum, nullptr, close);
   });
 }
 

@@ -3,7 +3,8 @@
 import argparse
 import json
 
-from .._native import build_info, get_num_threads
+from .._library import get_num_threads
+from .._native import build_info
 
 HELP = "version, backends, instruction set, threads"
 DESCRIPTION = "Prints what this installation of treescan is and can do."

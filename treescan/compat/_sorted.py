@@ -6,9 +6,10 @@ import torch
 from torch import Tensor
 
 from .. import ops
-from .._arguments import Indices, indices, integer, kind
-from ..functional import minimum_spanning_tree, random_spanning_tree
-from ..graph import edge_graph
+from .._arguments import integer
+from .._indices import Indices, indices
+from ..functional import _check_floats, minimum_spanning_tree, random_spanning_tree
+from ..graph import Graph, edge_graph
 from ..ops_selective import computed_dtype
 from ..tree import Tree
 
@@ -19,6 +20,12 @@ def batch_of_edges(name: str, edges: Indices) -> Tensor:
     if values.ndim != 3 or values.shape[2] != 2:
         raise ValueError(f"{name} must have shape (B, V-1, 2), got {tuple(values.shape)}")
     return values
+
+
+def _costs_of(edge_index: Indices, edge_weight: Tensor, vertex_count: SupportsIndex) -> tuple[Graph, Tensor]:
+    """The graph of these edges, and their costs in float32, as the originals compare them."""
+    _check_floats("edge_weight", edge_weight)
+    return edge_graph(edge_index, integer("vertex_count", vertex_count, 1)), edge_weight.float()
 
 
 def _edges_of(tree: Tree, edge_index: Indices) -> Tensor:
@@ -43,7 +50,7 @@ def mst_forward(edge_index: Indices, edge_weight: Tensor, vertex_count: Supports
     >>> mst_forward(torch.tensor([[[0, 1], [1, 2], [0, 2]]]), torch.tensor([[3.0, 1.0, 2.0]]), 3).tolist()
     [[[1, 2], [0, 2]]]
     """
-    return _edges_of(minimum_spanning_tree(edge_graph(edge_index, vertex_count), edge_weight), edge_index)
+    return _edges_of(minimum_spanning_tree(*_costs_of(edge_index, edge_weight, vertex_count)), edge_index)
 
 
 def rst_forward(edge_index: Indices, edge_weight: Tensor, vertex_count: SupportsIndex) -> Tensor:
@@ -53,7 +60,7 @@ def rst_forward(edge_index: Indices, edge_weight: Tensor, vertex_count: Supports
     `torch.manual_seed` makes it repeat.
     """
     seed = int(torch.randint(2**63 - 1, ()))
-    return _edges_of(random_spanning_tree(edge_graph(edge_index, vertex_count), edge_weight, seed=seed), edge_index)
+    return _edges_of(random_spanning_tree(*_costs_of(edge_index, edge_weight, vertex_count), seed=seed), edge_index)
 
 
 def bfs_forward(edges: Indices, max_adj: SupportsIndex) -> tuple[Tensor, Tensor, Tensor]:
@@ -90,22 +97,25 @@ def bfs_forward(edges: Indices, max_adj: SupportsIndex) -> tuple[Tensor, Tensor,
     return order, sorted_parent, sorted_child.view(batch, vertices, most + 1)[:, :, :most].contiguous()
 
 
-def check_sorted(feature: Tensor, edge_weight: Tensor, sorted_index: Tensor, sorted_parent: Tensor) -> None:
-    """What the refine functions have in common; the order itself is checked by the scan. Values are looked at on the CPU."""
-    if feature.ndim != 3:
-        raise ValueError(f"feature must have shape (B, C, V), got {tuple(feature.shape)}")
-    if edge_weight.shape != feature.shape:
-        raise ValueError(f"edge_weight must have feature's shape {tuple(feature.shape)}, got {tuple(edge_weight.shape)}")
-    shape = (feature.shape[0], feature.shape[2])
-    for name, values in (("sorted_index", sorted_index), ("sorted_parent", sorted_parent)):
-        if not isinstance(values, Tensor):
-            raise TypeError(f"{name} must be a tensor of integers, got {kind(values)}")
+def checked_order(sorted_index: Indices, sorted_parent: Indices, edge_weight: Tensor,
+                  **features: Tensor) -> tuple[Tensor, Tensor]:
+    """sorted_index and sorted_parent as int32 tensors, for features and edge weights of one shape (B, C, V). The order itself
+    is checked by the scan; values are looked at on the CPU."""
+    (first, like), *_ = features.items()
+    for name, values in (*features.items(), ("edge_weight", edge_weight)):
+        _check_floats(name, values)
+        if values.ndim != 3:
+            raise ValueError(f"{name} must have shape (B, C, V), got {tuple(values.shape)}")
+        if values.shape != like.shape:
+            raise ValueError(f"{name} must have {first}'s shape {tuple(like.shape)}, got {tuple(values.shape)}")
+    shape = (like.shape[0], like.shape[2])
+    checked = indices("sorted_index", sorted_index).to(like.device), indices("sorted_parent", sorted_parent).to(like.device)
+    for name, values in zip(("sorted_index", "sorted_parent"), checked):
         if tuple(values.shape) != shape:
             raise ValueError(f"{name} must have shape {shape}, got {tuple(values.shape)}")
-        positions = indices(name, values)
-        if values.is_cpu and values.numel() and (positions.min() < 0 or positions.max() >= shape[1]):
-            raise ValueError(f"{name} must hold numbers in [0, {shape[1]}), got {positions.min().item()} to "
-                             f"{positions.max().item()}")
+        if values.is_cpu and values.numel() and (values.min() < 0 or values.max() >= shape[1]):
+            raise ValueError(f"{name} must hold numbers in [0, {shape[1]}), got {values.min().item()} to {values.max().item()}")
+    return checked
 
 
 def parents_of(sorted_index: Tensor, sorted_parent: Tensor) -> tuple[Tensor, Tensor]:

@@ -6,7 +6,8 @@ from typing import SupportsIndex
 import torch
 from torch import Tensor, nn
 
-from .._arguments import Indices, flag, integer, number
+from .._arguments import flag, integer, number
+from .._indices import Indices
 from ..functional import _check_floats, tree_scan
 from ..graph import grid_graph
 from ..ops import gather_parents
@@ -40,6 +41,7 @@ class MinimumSpanningTree(nn.Module):
 
     @torch.no_grad()
     def forward(self, guide_in: Tensor) -> Tensor:
+        _check_floats("guide_in", guide_in)
         if guide_in.ndim != 4:
             raise ValueError(f"guide_in must have shape (B, C, H, W), got {tuple(guide_in.shape)}")
         guide_in = guide_in.to(computed_dtype(guide_in.dtype))
@@ -85,10 +87,11 @@ class TreeFilter2D(nn.Module):
 
     def forward(self, feature_in: Tensor, embed_in: Tensor, tree: Indices, low_tree: bool = True) -> Tensor:
         for name, tensor in (("feature_in", feature_in), ("embed_in", embed_in)):
+            _check_floats(name, tensor)
             if tensor.ndim != 4 or tensor.shape[1] % self.groups:
                 raise ValueError(f"{name} must have shape (B, C, H, W) with a multiple of {self.groups} channels, got "
                                  f"{tuple(tensor.shape)}")
-        _check_floats("feature_in", feature_in)
+        low_tree = flag("low_tree", low_tree)
         batch, _, height, width = feature_in.shape
         dtype = feature_in.dtype
         feature_in, embed_in = (values.to(computed_dtype(values.dtype)) for values in (feature_in, embed_in))

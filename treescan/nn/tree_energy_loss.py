@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .._arguments import number
+from .._arguments import kind, number
 from ..functional import _check_floats, build_tree
 from ..ops_selective import computed_dtype
 from ..tree import Tree
@@ -14,8 +14,8 @@ from .tree_filter2d import TreeFilter2d
 def _interpolated(low_feats: Tensor, mask: Tensor, size: torch.Size) -> tuple[Tensor, Tensor]:
     """Of the features that take part, at another size, and which pixels take part there."""
     shape = (low_feats.shape[0], *low_feats.shape[2:])
-    if mask.dtype != torch.bool:
-        raise TypeError(f"mask must be a bool tensor, got {mask.dtype}")
+    if not isinstance(mask, Tensor) or mask.dtype != torch.bool:
+        raise TypeError(f"mask must be a bool tensor, got {kind(mask)}")
     if mask.ndim != 3 or mask.shape[0] not in (1, shape[0]) or mask.shape[1:] != low_feats.shape[2:]:
         raise ValueError(f"mask must have shape {shape} as low_feats has, or (1, ...), got {tuple(mask.shape)}")
     mask = mask[:, None]
@@ -75,12 +75,14 @@ class TreeEnergyLoss(nn.Module):
         for name, tensor in (("preds", preds), ("low_feats", low_feats), ("high_feats", high_feats)):
             if tensor is None:
                 continue
+            _check_floats(name, tensor)
             if tensor.ndim != 4 or tensor.shape[0] != preds.shape[0]:
                 raise ValueError(f"{name} must have shape ({preds.shape[0]}, C, H, W), got {tuple(tensor.shape)}")
-            _check_floats(name, tensor)
         size = preds.shape[2:]
         if high_feats is not None and high_feats.shape[2:] != size:
             raise ValueError(f"high_feats must have preds' height and width {tuple(size)}, got {tuple(high_feats.shape[2:])}")
+        if not isinstance(unlabeled_rois, Tensor):
+            raise TypeError(f"unlabeled_rois must be a tensor, got {kind(unlabeled_rois)}")
         if unlabeled_rois.ndim != 3 or unlabeled_rois.shape[0] != preds.shape[0]:
             raise ValueError(f"unlabeled_rois must have shape ({preds.shape[0]}, H, W), got {tuple(unlabeled_rois.shape)}")
         preds, low_feats = (values.to(computed_dtype(values.dtype)) for values in (preds, low_feats.detach()))

@@ -7,8 +7,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .._arguments import integer, number
-from ..functional import Metric, _check_floats, build_tree, tree_scan
-from ..ops import gather_parents
+from ..functional import METRICS, Metric, _check_floats, build_tree, check_tree, tree_features, tree_scan
+from ..ops import choice, gather_parents
 from ..ops_selective import computed_dtype
 from ..tree import Tree
 
@@ -18,6 +18,9 @@ def outside_as_zero(values: Tensor, tree: Tree) -> Tensor:
     left out afterwards is 0 times a derivative that needn't be finite."""
     outside = (tree.parent < 0).reshape(-1, 1, *values.shape[2:])
     return torch.where(outside, torch.zeros_like(values), values)
+
+
+DISTANCES: dict[str, Literal["l2", "l1"]] = {"l2": "l2", "l1": "l1"}
 
 
 class TreeFilter2d(nn.Module):
@@ -55,18 +58,17 @@ class TreeFilter2d(nn.Module):
         sigma = number("sigma", sigma)
         if sigma <= 0:
             raise ValueError(f"sigma must be > 0, got {sigma}")
-        if distance not in ("l2", "l1"):
-            raise ValueError(f"distance must be 'l2' or 'l1', got {distance!r}")
-        self.groups, self.sigma, self.distance, self.metric = integer("groups", groups, 1), sigma, distance, metric
+        self.groups, self.sigma = integer("groups", groups, 1), sigma
+        self.distance, self.metric = choice("distance", distance, DISTANCES), choice("metric", metric, METRICS)
 
     def forward(self, x: Tensor, embedding: Tensor | None = None, guide: Tensor | None = None,
                 tree: Tree | None = None) -> Tensor:
         for name, tensor in (("x", x), ("embedding", x if embedding is None else embedding)):
+            _check_floats(name, tensor)
             if tensor.ndim != 4:
                 raise ValueError(f"{name} must have shape (B, C, H, W), got {tuple(tensor.shape)}")
             if tensor.shape[1] % self.groups:
                 raise ValueError(f"{name} must have a multiple of {self.groups} channels, got {tensor.shape[1]}")
-            _check_floats(name, tensor)
         in_rows = x.stride(1) == 1
         if self._has_few_channels(x):
             x = x.contiguous()  # torch is slow on rows of a few channels
@@ -76,7 +78,10 @@ class TreeFilter2d(nn.Module):
                              f"{tuple(embedding.shape)}")
         spanning = tree is None
         if tree is None:
-            tree = build_tree(embedding if guide is None else guide, "grid", metric=self.metric)
+            features = embedding if guide is None else tree_features("guide", guide)
+            tree = build_tree(features, "grid", metric=self.metric)
+        else:
+            check_tree("tree", tree, "x", x)
         dtype = x.dtype
         x = x.to(computed_dtype(dtype))  # a half type can't count the pixels of an image
         y, total = self._sums(x, self._weights(embedding, tree, spanning).to(x.dtype), tree)

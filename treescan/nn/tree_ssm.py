@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .._arguments import flag, integer, number
-from ..functional import Metric, build_tree, tree_scan
+from ..functional import METRICS, Metric, _check_floats, build_tree, check_tree, tree_scan
+from ..ops import choice
 from ..ops_selective import computed_dtype
 from ..tree import Tree
 
@@ -130,8 +131,8 @@ class TreeSSM(nn.Module):
         dt_min, dt_max = number("dt_min", dt_min), number("dt_max", dt_max)
         dt_scale, dt_init_floor = number("dt_scale", dt_scale), number("dt_init_floor", dt_init_floor)
         inner = int(number("ssm_ratio", ssm_ratio) * d_model)
-        rank = math.ceil(d_model / 16) if dt_rank == "auto" else integer("dt_rank", dt_rank, 1)
-        self.metric = metric
+        rank = math.ceil(d_model / 16) if isinstance(dt_rank, str) and dt_rank == "auto" else integer("dt_rank", dt_rank, 1)
+        self.metric = choice("metric", metric, METRICS)
         self.in_proj = nn.Linear(d_model, 2 * inner, bias=bias)
         self.conv2d = nn.Conv2d(inner, inner, d_conv, padding=d_conv // 2, groups=inner, bias=conv_bias)
         bound = inner**-0.5
@@ -149,8 +150,12 @@ class TreeSSM(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, x: Tensor, tree: Tree | None = None, return_tree: bool = False) -> Tensor | tuple[Tensor, Tree]:
+        _check_floats("x", x)
+        return_tree = flag("return_tree", return_tree)
         if x.ndim != 4 or x.shape[3] != self.in_proj.in_features:
             raise ValueError(f"x must have shape (B, H, W, {self.in_proj.in_features}), got {tuple(x.shape)}")
+        if tree is not None:
+            check_tree("tree", tree, "x", x.permute(0, 3, 1, 2))
         outside = None if tree is None else _in_no_tree(tree, *x.shape[1:3])
         if outside is not None:
             x = x.masked_fill(outside, 0)

@@ -74,8 +74,7 @@ def tree_from_parents(parent: Tensor, root: int | Tensor | None = None, *, fores
 
 def minimum_spanning_tree(graph: AnyGraph, cost: Tensor, *, maximum: bool = False, root: int | Tensor = 0,
                           mask: Tensor | None = None) -> Tree:
-    """As `treescan.minimum_spanning_tree`: edges by (cost in float32, index), each kept unless it closes a cycle."""
-    cost = cost.float()
+    """As `treescan.minimum_spanning_tree`: edges by (cost, index), each kept unless it closes a cycle."""
     rows = []
     for item, start in enumerate(_roots(root, cost.shape[0])):
         edges = (graph.edge_index if graph.edge_index.ndim == 2 else graph.edge_index[item]).tolist()

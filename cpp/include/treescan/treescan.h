@@ -195,9 +195,9 @@ TREESCAN_API treescan_status treescan_graph_edges(const treescan_graph *graph, c
 
 /* Edge weights, the costs of a graph's edges, from features.
  *   features  (B, C, V), or (B, C, H, W) for a grid: float32, float64, float16 or bfloat16
- *   exponential  not 0: exp of the metric. Fails with TREESCAN_OUT_OF_RANGE where float32 can't hold it. A tree needs
- *             no exp: it keeps the order and loses digits.
- *   cost      (B, E) float32. Edges that an item lacks get +inf.
+ *   exponential  not 0: exp of the metric. Fails with TREESCAN_OUT_OF_RANGE where cost's dtype can't hold it. A tree
+ *             needs no exp: it keeps the order and loses digits.
+ *   cost      (B, E) float32; float64 too for features of float64. Edges that an item lacks get +inf.
  * Channels are summed in one fixed order, in float32 (float64 for float64). Time O(B E C). */
 TREESCAN_API treescan_status treescan_edge_weights(const treescan_graph *graph, const treescan_tensor *features,
                                                    int32_t metric, int32_t exponential, const treescan_tensor *cost,
@@ -207,7 +207,7 @@ TREESCAN_API treescan_status treescan_edge_weights(const treescan_graph *graph, 
 
 /* The spanning tree that is minimal under the order (cost, edge index); with `maximum` not 0 under (-cost, edge index).
  * -0 equals +0, NaN comes after +inf (after every number, for a maximum tree too).
- *   cost  (B, E) float32
+ *   cost  (B, E) float32, float64, int32 or int64, compared as they are. With the three latter, costs are sorted first
  *   root  (B|1,) int32
  *   segments  NULL, or (B|1, V) int32: a label for each vertex. Edges between different labels take no part, and a vertex
  *         with a negative label is in no tree. The result is then the minimum spanning forest, whether connected or not;

@@ -36,7 +36,8 @@ struct Rows {
 
 constexpr int64_t longest_run = 256;  // of edges that are weighed at a time
 
-template <class T>
+// Sums are of T, costs of Cost.
+template <class T, class Cost>
 struct Metric {
   const EdgeKernels<T> &kernels;
   int32_t kind;
@@ -50,24 +51,25 @@ struct Metric {
   }
 
   // Of up to longest_run pairs.
-  void costs(const Pairs<T> &pairs, const T *norm_a, const T *norm_b, float *cost) const {
+  void costs(const Pairs<T> &pairs, const T *norm_a, const T *norm_b, Cost *cost) const {
     T sums[longest_run];
     switch (kind) {
       case TREESCAN_COSINE:
         kernels.products(pairs, sums);
-        for (int64_t i = 0; i < pairs.count; ++i) cost[i] = static_cast<float>(-(sums[i] / (norm_a[i] * norm_b[i])));
+        for (int64_t i = 0; i < pairs.count; ++i) cost[i] = static_cast<Cost>(-(sums[i] / (norm_a[i] * norm_b[i])));
         return;
       case TREESCAN_L2: kernels.squared_differences(pairs, sums); break;
       default: kernels.absolute_differences(pairs, sums);
     }
-    for (int64_t i = 0; i < pairs.count; ++i) cost[i] = static_cast<float>(sums[i]);
+    for (int64_t i = 0; i < pairs.count; ++i) cost[i] = static_cast<Cost>(sums[i]);
   }
 };
 
-float exponential_of(float value, int64_t item, int64_t edge) {
-  const auto result = static_cast<float>(elementary_exp(static_cast<double>(value)));
+template <class Cost>
+Cost exponential_of(Cost value, int64_t item, int64_t edge) {
+  const auto result = static_cast<Cost>(elementary_exp(static_cast<double>(value)));
   if (std::isinf(result) && std::isfinite(value))
-    fail(ValueFault::exponential_overflows, cast_bits<uint32_t>(value), edge, item);
+    fail(ValueFault::exponential_overflows, cast_bits<int64_t>(static_cast<double>(value)), edge, item, 8 * sizeof(Cost));
   return result;
 }
 
@@ -103,8 +105,8 @@ class Features {
 };
 
 // Graphs whose edges go a short way ahead: blocks of consecutive vertices, each edge with the block of its lower end.
-template <class T>
-void stencil_weights(const Graph &graph, const Features<T> &features, const Metric<T> &metric, bool exponential,
+template <class T, class Cost>
+void stencil_weights(const Graph &graph, const Features<T> &features, const Metric<T, Cost> &metric, bool exponential,
                      const treescan_tensor &cost, treescan_workspace *workspace) {
   const Stencil stencil(graph);
   const int64_t batch = cost.sizes[0], vertices = graph.num_vertices;
@@ -139,7 +141,7 @@ void stencil_weights(const Graph &graph, const Features<T> &features, const Metr
       T *const norm = pieces.norms + worker * norms;
       if (metric.needs_norms()) metric.norms(rows, end - first, norm);
       const auto norm_of = [&](int64_t i) { return metric.needs_norms() ? norm + i : nullptr; };
-      float *const target = static_cast<float *>(cost.data) + item * cost.strides[0];
+      Cost *const target = static_cast<Cost *>(cost.data) + item * cost.strides[0];
       for (int64_t v = first, next; v < last; v = next) {
         next = std::min({last, v / run * run + run, v + longest_run});
         for (int64_t k = 0; k < stencil.count; ++k) {
@@ -148,14 +150,14 @@ void stencil_weights(const Graph &graph, const Features<T> &features, const Metr
           const int64_t e = from < to ? stencil.edge(from, k) : -1;
           if (e < 0) continue;
           const int64_t a = from - first, b = a + stencil.distance(k);
-          float values[longest_run];
+          Cost values[longest_run];
           if (graph.has(item, {static_cast<int32_t>(from), static_cast<int32_t>(from + stencil.distance(k))})) {
             metric.costs({rows[a], rows[b], rows.stride, rows.channel_stride, metric.channels, to - from}, norm_of(a),
                          norm_of(b), values);
             if (exponential)
               for (int64_t i = 0; i < to - from; ++i) values[i] = exponential_of(values[i], item, e + i);
           } else {
-            std::fill(values, values + (to - from), std::numeric_limits<float>::infinity());
+            std::fill(values, values + (to - from), std::numeric_limits<Cost>::infinity());
           }
           for (int64_t i = 0; i < to - from; ++i) target[(e + i) * cost.strides[1]] = values[i];
         }
@@ -165,8 +167,8 @@ void stencil_weights(const Graph &graph, const Features<T> &features, const Metr
 }
 
 // Edge lists: both ends of every edge are fetched.
-template <class T>
-void list_weights(const Graph &graph, const Features<T> &features, const Metric<T> &metric, bool exponential,
+template <class T, class Cost>
+void list_weights(const Graph &graph, const Features<T> &features, const Metric<T, Cost> &metric, bool exponential,
                   const treescan_tensor &cost, treescan_workspace *workspace) {
   constexpr int64_t block = 1024;
   const int64_t batch = cost.sizes[0], blocks = (graph.num_edges + block - 1) / block;
@@ -178,7 +180,7 @@ void list_weights(const Graph &graph, const Features<T> &features, const Metric<
     for_each_task(workers, batch * blocks, [&](int64_t worker, int64_t task) {
       const int64_t item = task / blocks, first = task % blocks * block;
       T *const place = places + worker * copied;
-      float *const target = static_cast<float *>(cost.data) + item * cost.strides[0];
+      Cost *const target = static_cast<Cost *>(cost.data) + item * cost.strides[0];
       for (int64_t e = first; e < std::min(graph.num_edges, first + block); ++e) {
         const Ends ends = list_edge(graph, item, e);
         const Rows<T> a = features.read(item, ends.lower, 1, place);
@@ -188,7 +190,7 @@ void list_weights(const Graph &graph, const Features<T> &features, const Metric<
           metric.norms(a, 1, &norm_a);
           metric.norms(b, 1, &norm_b);
         }
-        float value;
+        Cost value;
         metric.costs({a[0], b[0], a.stride, a.channel_stride, metric.channels, 1}, &norm_a, &norm_b, &value);
         if (exponential) value = exponential_of(value, item, e);
         target[e * cost.strides[1]] = value;
@@ -197,11 +199,11 @@ void list_weights(const Graph &graph, const Features<T> &features, const Metric<
   });
 }
 
-template <class T>
+template <class Cost, class T>
 void edge_weights_as(const EdgeKernels<T> &kernels, const Graph &graph, const treescan_tensor &tensor, int32_t metric_kind,
                      bool exponential, const treescan_tensor &cost, treescan_workspace *workspace) {
   const Features<T> features(tensor, copy_kernels());
-  const Metric<T> metric{kernels, metric_kind, tensor.sizes[1]};
+  const Metric<T, Cost> metric{kernels, metric_kind, tensor.sizes[1]};
   if (graph.kind == TREESCAN_EDGES) {
     list_weights(graph, features, metric, exponential, cost, workspace);
   } else {
@@ -211,10 +213,12 @@ void edge_weights_as(const EdgeKernels<T> &kernels, const Graph &graph, const tr
 
 void edge_weights_of(const EdgeKernelTable &table, const Graph &graph, const treescan_tensor &features, int32_t metric,
                      bool exponential, const treescan_tensor &cost, treescan_workspace *workspace) {
-  if (features.dtype == TREESCAN_FLOAT64) {
-    edge_weights_as(table.twice, graph, features, metric, exponential, cost, workspace);
+  if (cost.dtype == TREESCAN_FLOAT64) {
+    edge_weights_as<double>(table.twice, graph, features, metric, exponential, cost, workspace);
+  } else if (features.dtype == TREESCAN_FLOAT64) {
+    edge_weights_as<float>(table.twice, graph, features, metric, exponential, cost, workspace);
   } else {
-    edge_weights_as(table.single, graph, features, metric, exponential, cost, workspace);
+    edge_weights_as<float>(table.single, graph, features, metric, exponential, cost, workspace);
   }
 }
 
@@ -228,7 +232,7 @@ void edge_weights(const Graph &graph, const treescan_tensor &features, int32_t m
   }
   const EdgeKernelTable &table = edge_kernel_table();
   if (features.sizes[1] == 0) {  // no channels: nothing is read, and there needn't be memory to point to
-    float nothing = 0;
+    double nothing = 0;
     treescan_tensor empty = features;
     empty.data = &nothing;
     std::fill(empty.strides, empty.strides + TREESCAN_MAX_DIMS, 0);

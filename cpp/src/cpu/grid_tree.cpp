@@ -134,9 +134,8 @@ void GridTree::for_each_band(Body &&body) const {
                 [&](int64_t, int64_t band) { body(band * rows, std::min(height_, (band + 1) * rows)); });
 }
 
-void GridTree::build(const treescan_tensor &cost, EdgeOrder order, int64_t item, int32_t root,
-                     const treescan_tree_output &output) {
-  set_keys(cost, order, item);
+void GridTree::build(const CostRow &costs, int64_t item, int32_t root, const treescan_tree_output &output) {
+  set_keys(costs, item);
   judge();
   for_each_task(workers_, tiles_, [&](int64_t worker, int64_t index) { join_inside(tile(index), parts_of(worker)); });
   if (tiles_ > 1) join_tiles();
@@ -144,22 +143,22 @@ void GridTree::build(const treescan_tensor &cost, EdgeOrder order, int64_t item,
   write(item, root, output);
 }
 
-void GridTree::set_keys(const treescan_tensor &cost, EdgeOrder order, int64_t item) {
-  const float *const row = static_cast<const float *>(cost.data) + item * cost.strides[0];
-  const int64_t stride = cost.strides[1];
+void GridTree::set_keys(const CostRow &costs, int64_t item) {
+  const EdgeOrder order = costs.order;
   const float flip = order.kind == EdgeOrder::descending ? -1.0f : 1.0f;
   const auto fill = [&](int64_t edge, int64_t count, int32_t *keys) {
-    if (stride == 1 && order.kind != EdgeOrder::random) return grid_kernels().sort_keys(row + edge, count, flip, keys);
+    if (costs.stride == 1 && order.kind != EdgeOrder::random)
+      return grid_kernels().sort_keys(costs.data + edge, count, flip, keys);
     constexpr int64_t block = 256;
-    float costs[block];
+    float values[block];
     for (int64_t first = 0; first < count; first += block) {
       const int64_t size = std::min(block, count - first);
       for (int64_t i = 0; i < size; ++i) {
         const int64_t e = edge + first + i;
-        const float value = row[e * stride];
-        costs[i] = order.kind == EdgeOrder::random ? random_cost(value, order.seed, item, e) : value;
+        const float value = costs.data[e * costs.stride];
+        values[i] = order.kind == EdgeOrder::random ? random_cost(value, order.seed, item, e) : value;
       }
-      grid_kernels().sort_keys(costs, size, flip, keys + first);
+      grid_kernels().sort_keys(values, size, flip, keys + first);
     }
   };
   const int64_t margin = width_ + 1;

@@ -12,9 +12,9 @@
 
 #include <cstdint>
 
+#include "cpu/cost_ranks.h"
 #include "cpu/edge_sort.h"
 #include "cpu/grid_kernels.h"
-#include "edge_order.h"
 #include "graph.h"
 #include "workspace.h"
 
@@ -32,8 +32,7 @@ class GridTree {
   // Takes the memory for one item, which so many threads will work on: one unless it is large.
   GridTree(Carver &carver, const Graph &graph, int64_t workers);
 
-  void build(const treescan_tensor &cost, EdgeOrder order, int64_t item, int32_t root,
-             const treescan_tree_output &output);
+  void build(const CostRow &costs, int64_t item, int32_t root, const treescan_tree_output &output);
 
  private:
   static constexpr int max_kinds = 4, max_directions = 2 * max_kinds;
@@ -80,7 +79,7 @@ class GridTree {
   template <class Body>
   void for_each_band(Body &&body) const;
 
-  void set_keys(const treescan_tensor &cost, EdgeOrder order, int64_t item);
+  void set_keys(const CostRow &costs, int64_t item);
   void judge();
   void link(int64_t v, int kind, unsigned joins);
   void join_inside(const Tile &tile, const Parts &parts);

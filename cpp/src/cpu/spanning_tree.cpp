@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "cpu/cost_ranks.h"
 #include "cpu/edge_sort.h"
 #include "cpu/grid_tree.h"
 #include "cpu/tree_order.h"
@@ -76,14 +77,13 @@ class Segments {
 };
 
 // Kruskal's algorithm. Leaves the edges that it found.
-void kruskal(const Graph &graph, const treescan_tensor &cost, EdgeOrder order, int64_t item, const Ends *ends,
-             const Segments &segments, DisjointSets &sets, Scratch &scratch) {
-  const float *const row = static_cast<const float *>(cost.data) + item * cost.strides[0];
-  const int64_t stride = cost.strides[1];
+void kruskal(const Graph &graph, const CostRow &costs, int64_t item, const Ends *ends, const Segments &segments,
+             DisjointSets &sets, Scratch &scratch) {
+  const EdgeOrder order = costs.order;
   int64_t count = 0;
   for (int64_t e = 0; e < graph.num_edges; ++e) {
     if (!graph.has(item, ends[e]) || !segments.link(ends[e])) continue;
-    float value = row[e * stride];
+    float value = costs.data[e * costs.stride];
     if (order.kind == EdgeOrder::descending) value = -value;
     if (order.kind == EdgeOrder::random) value = random_cost(value, order.seed, item, e);
     scratch.keys[count++] = keyed(sort_key(value), static_cast<uint32_t>(e));
@@ -119,6 +119,7 @@ void spanning_tree_of_any(const Graph &graph, const treescan_tensor &cost, EdgeO
     Carver carver;
     Scratch scratch;
     scratch.carve(carver, graph);
+    CostRanks(carver, cost);
     return carver.used();
   }();
   const int64_t shared_edges = graph.same_edges() ? graph.num_edges : 0;
@@ -134,12 +135,13 @@ void spanning_tree_of_any(const Graph &graph, const treescan_tensor &cost, EdgeO
       Carver own(slices + worker * slice);
       Scratch scratch;
       scratch.carve(own, graph);
+      const CostRanks ranks(own, cost);
       const int32_t root_vertex = read_root(root, item, graph.num_vertices);
       if (!graph.same_edges()) list_edges(graph, item, scratch.ends);
       const Ends *const ends = graph.same_edges() ? shared_ends : scratch.ends;
       const Segments segments(labels, item);
       DisjointSets sets(scratch.sets, graph.num_vertices);
-      kruskal(graph, cost, order, item, ends, segments, sets, scratch);
+      kruskal(graph, ranks.row(cost, order, item), item, ends, segments, sets, scratch);
       const int64_t parts = graph.num_vertices - scratch.tree.num_edges;
       if (labels) {
         choose_roots(segments, root_vertex, sets, scratch.tree);
@@ -163,6 +165,7 @@ void spanning_tree_of_grid(const Graph &graph, const treescan_tensor &cost, Edge
   const int64_t slice = [&] {
     Carver carver;
     GridTree(carver, graph, workers_inside);
+    CostRanks(carver, cost);
     return carver.used();
   }();
   const auto layout = [&](Carver &carver) { return carver.take<char>(slice * workers); };
@@ -171,7 +174,8 @@ void spanning_tree_of_grid(const Graph &graph, const treescan_tensor &cost, Edge
     for_each_task(workers, batch, [&](int64_t worker, int64_t item) {
       Carver own(slices + worker * slice);
       GridTree tree(own, graph, workers_inside);
-      tree.build(cost, order, item, read_root(root, item, graph.num_vertices), output);
+      const CostRanks ranks(own, cost);
+      tree.build(ranks.row(cost, order, item), item, read_root(root, item, graph.num_vertices), output);
     });
   });
 }

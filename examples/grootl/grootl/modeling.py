@@ -12,6 +12,17 @@ from transformers.models.mamba.modeling_mamba import (
 from .cache import GrootLCache
 from .configuration import GrootLConfig
 from .mixer import GrootLMixer, Sequences
+from .packing import Packing
+
+# Of the arguments that any caller may give, those for the loss.
+_LOSS_ARGUMENTS = ("num_items_in_batch", "ignore_index", "shift_labels")
+
+
+def _refuse(arguments: dict, kind: type) -> None:
+    """All that is left over, but for wishes for what there is none of."""
+    unknown = [name for name, value in arguments.items() if not (name == "output_attentions" and not value)]
+    if unknown:
+        raise TypeError(f"{kind.__name__}.forward got unexpected arguments: {', '.join(unknown)}")
 
 
 class GrootLBlock(MambaBlock):
@@ -51,11 +62,20 @@ class GrootLModel(MambaModel):
                 inputs_embeds: Tensor | None = None, context_length: int | Tensor | None = None,
                 cache_params: GrootLCache | None = None, use_cache: bool | None = None,
                 output_hidden_states: bool | None = None, return_dict: bool | None = None,
+                position_ids: Tensor | None = None, seq_idx: Tensor | None = None, cu_seq_lens_q: Tensor | None = None,
+                cu_seq_lens_k: Tensor | None = None, max_length_q: int | None = None, max_length_k: int | None = None,
                 **kwargs) -> MambaOutput | tuple:
+        _refuse(kwargs, type(self))
         if (input_ids is None) == (inputs_embeds is None):
             raise ValueError("give either input_ids or inputs_embeds, and not both")
         if inputs_embeds is None:
             inputs_embeds = self.embeddings(input_ids)
+        rows = inputs_embeds.shape[:2]
+        packing = _packing(rows, attention_mask, cache_params, position_ids, seq_idx, cu_seq_lens_q, cu_seq_lens_k)
+        if packing is not None:
+            if cache_params is not None or use_cache:
+                raise ValueError("packed samples can't be cached: give them row by row to generate from them")
+            inputs_embeds, attention_mask = packing.unpack(inputs_embeds), packing.is_token
         batch, length = inputs_embeds.shape[:2]
         if cache_params is not None and not isinstance(cache_params, GrootLCache):
             raise TypeError(f"cache_params must be a GrootLCache, got {type(cache_params).__name__}")
@@ -78,12 +98,21 @@ class GrootLModel(MambaModel):
             hidden_states = block(hidden_states, sequences, cache_params=cache_params)
             between.append(hidden_states)
         hidden_states = self.norm_f(hidden_states)
+        if packing is not None:
+            hidden_states, *between = (packing.pack(states, *rows) for states in (hidden_states, *between))
         if cache_params is not None:
             cache_params.positions += length
         if output_hidden_states is None:
             output_hidden_states = self.config.output_hidden_states
         output = MambaOutput(hidden_states, cache_params, (*between, hidden_states) if output_hidden_states else None)
         return output if (self.config.return_dict if return_dict is None else return_dict) else output.to_tuple()
+
+
+def _packing(rows: tuple[int, int], attention_mask: Tensor | None, cache: GrootLCache | None,
+             *told: Tensor | None) -> Packing | None:
+    if all(argument is None for argument in told):
+        return None
+    return Packing.of(*rows, _is_token(attention_mask, *rows, cache), *told)
 
 
 def _is_token(attention_mask: Tensor | None, batch: int, length: int, cache: GrootLCache | None) -> Tensor | None:
@@ -98,6 +127,8 @@ def _is_token(attention_mask: Tensor | None, batch: int, length: int, cache: Gro
     is_token = attention_mask[:, -length:].bool()
     if torch.compiler.is_compiling():
         return is_token
+    if not ((attention_mask == 0) | (attention_mask == 1)).all():
+        raise ValueError(f"attention_mask must hold 0 and 1, got {attention_mask.unique().tolist()}")
     if is_token.all():
         return None
     if behind:
@@ -135,12 +166,18 @@ class GrootLForCausalLM(MambaForCausalLM):
     - attention_mask: (B, L), 0 for padding, which may be on either side; `generate` takes it on the left.
     - use_cache: whether to make a `GrootLCache`; False unless asked for, as `generate` does.
     - cache_params: that of the tokens before, which has their contexts.
+    - position_ids, seq_idx, cu_seq_lens_q and cu_seq_lens_k, as collators for training without padding make them: a row
+      then holds several samples, each of which gets the logits that it gets alone. Samples begin where positions don't
+      go on by one, where numbers change, or at these places of the flattened rows; what is given must agree.
+      context_length is then for samples, one after the other. With labels, a sample's first one isn't looked at, since
+      collators take it away: nobody predicts it. max_length_q and max_length_k may come along.
+    - num_items_in_batch, ignore_index, shift_labels: for the loss, as for every model of transformers.
 
     Behind a cache logits are those without one to rounding, and those of a prompt that fills it to the bit. In mode
     "causal" no later token changes a logit by a bit, be it in training, prefill or decoding. Deterministic.
 
-    Raises ValueError for a context out of range or of another shape, for padding behind cached tokens, and for mode
-    "original" where nothing tells the context. O(B L D (N + window)) in time beside the matrix products; no states in
+    Raises ValueError for a context out of range or of another shape, for padding behind cached tokens, packed samples with
+    a cache, and for mode "original" where nothing tells the context; TypeError for an argument that isn't here. O(B L D (N + window)) in time beside the matrix products; no states in
     memory.
 
     >>> model = GrootLForCausalLM(GrootLConfig(hidden_size=16, num_hidden_layers=1, vocab_size=9))
@@ -165,16 +202,29 @@ class GrootLForCausalLM(MambaForCausalLM):
                 inputs_embeds: Tensor | None = None, context_length: int | Tensor | None = None,
                 labels: Tensor | None = None, cache_params: GrootLCache | None = None, use_cache: bool | None = None,
                 output_hidden_states: bool | None = None, return_dict: bool | None = None,
-                logits_to_keep: int | Tensor = 0, **kwargs) -> MambaCausalLMOutput | tuple:
+                logits_to_keep: int | Tensor = 0, position_ids: Tensor | None = None, seq_idx: Tensor | None = None,
+                cu_seq_lens_q: Tensor | None = None, cu_seq_lens_k: Tensor | None = None,
+                max_length_q: int | None = None, max_length_k: int | None = None,
+                **kwargs) -> MambaCausalLMOutput | tuple:
+        for_loss = {name: kwargs.pop(name) for name in _LOSS_ARGUMENTS if name in kwargs}
+        _refuse(kwargs, type(self))
+        told = position_ids, seq_idx, cu_seq_lens_q, cu_seq_lens_k
         if context_length is None and labels is not None:
-            context_length = self._context_of_labels(labels, attention_mask)
+            packing = _packing(labels.shape, attention_mask, cache_params, *told)
+            if packing is None:
+                context_length = self._context_of_labels(labels, attention_mask)
+            else:
+                of_samples = packing.unpack(labels).masked_fill(~packing.is_token, -100)
+                of_samples = torch.cat((of_samples[:, 1:2], of_samples[:, 1:]), 1)
+                context_length = self._context_of_labels(of_samples, packing.is_token)
         output = self.backbone(input_ids, attention_mask, inputs_embeds, context_length, cache_params=cache_params,
-                               use_cache=use_cache, output_hidden_states=output_hidden_states, return_dict=True)
+                               use_cache=use_cache, output_hidden_states=output_hidden_states, return_dict=True,
+                               **dict(zip(("position_ids", "seq_idx", "cu_seq_lens_q", "cu_seq_lens_k"), told)))
         hidden_states = slice_logits_to_keep(output.last_hidden_state, logits_to_keep)
         logits = self.lm_head(hidden_states.to(self.lm_head.weight.dtype)).float()
         loss = None
         if labels is not None:
-            loss = self.loss_function(logits=logits, labels=labels, vocab_size=self.config.vocab_size, **kwargs)
+            loss = self.loss_function(logits=logits, labels=labels, vocab_size=self.config.vocab_size, **for_loss)
         output = MambaCausalLMOutput(loss, logits, output.cache_params, output.hidden_states)
         return output if (self.config.return_dict if return_dict is None else return_dict) else output.to_tuple()
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 from timm.layers import DropPath, Mlp
 from torch import Tensor, nn
+from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 from torchvision.ops import Permute
 
@@ -142,6 +143,8 @@ class GrootV(nn.Module):
         num_classes: outputs of the classifier; 0 for the pooled features.
         layer_scale: the initial value of a learnt factor per channel on each residual branch; None for no factor.
         drop_path_rate: of the last block; the others' grow linearly towards it.
+        drop_rate: of the dropout before the classifier.
+        global_pool: "avg", the only way of pooling there is.
         mlp_ratio: the MLP's hidden width by the block's width.
         d_state: states per inner channel.
         in_chans: channels of the picture.
@@ -173,8 +176,8 @@ class GrootV(nn.Module):
     """
 
     def __init__(self, channels: int = 80, depths: Sequence[int] = (2, 2, 9, 2), num_classes: int = 1000, *,
-                 layer_scale: float | None = None, drop_path_rate: float = 0.1, mlp_ratio: float = 4.0,
-                 d_state: int = 1, in_chans: int = 3, topology: str = "tree", trees: str = "block",
+                 layer_scale: float | None = None, drop_path_rate: float = 0.1, drop_rate: float = 0.0,
+                 mlp_ratio: float = 4.0, d_state: int = 1, in_chans: int = 3, global_pool: str = "avg", topology: str = "tree", trees: str = "block",
                  metric: str = "cosine", grad_checkpointing: bool = False):
         super().__init__()
         for name, value, known in (("topology", topology, TOPOLOGIES), ("trees", trees, TREES),
@@ -185,9 +188,11 @@ class GrootV(nn.Module):
             raise ValueError(f"channels must be even and at least 2, got {channels}")
         if not depths or min(depths) < 1:
             raise ValueError(f"depths must be one or more numbers >= 1, got {depths}")
-        if not 0 <= drop_path_rate < 1:
-            raise ValueError(f"drop_path_rate must be at least 0 and below 1, got {drop_path_rate}")
-        self.num_classes, self.in_chans = num_classes, in_chans
+        for name, rate in (("drop_path_rate", drop_path_rate), ("drop_rate", drop_rate)):
+            if not 0 <= rate < 1:
+                raise ValueError(f"{name} must be at least 0 and below 1, got {rate}")
+        _check_pooling(global_pool)
+        self.num_classes, self.in_chans, self.drop_rate = num_classes, in_chans, drop_rate
         widths = [channels * 2**i for i in range(len(depths))]
         self.feature_info = [dict(num_chs=width, reduction=4 * 2**i, module=f"levels.{i}")
                              for i, width in enumerate(widths)]
@@ -229,7 +234,7 @@ class GrootV(nn.Module):
 
     def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
         """Logits, or with `pre_logits` the pooled features, of what `forward_features` returned."""
-        x = self.conv_head(x).mean((2, 3))
+        x = F.dropout(self.conv_head(x).mean((2, 3)), self.drop_rate, self.training)
         return x if pre_logits else self.head(x)
 
     def drop_head(self) -> None:
@@ -249,8 +254,8 @@ class GrootV(nn.Module):
 
     def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
         """A new classifier, or none for 0 classes."""
-        if global_pool not in (None, "avg"):
-            raise ValueError(f"global_pool must be 'avg', got {global_pool!r}")
+        if global_pool is not None:
+            _check_pooling(global_pool)
         weight = self.patch_embed.conv1.weight
         self.num_classes = num_classes
         self.head = nn.Linear(self.head_hidden_size, num_classes).to(weight) if num_classes else nn.Identity()
@@ -268,8 +273,12 @@ class GrootV(nn.Module):
 
     def _taken(self, indices: int | Sequence[int] | None) -> list[int]:
         levels = range(len(self.levels))
-        if indices is None or isinstance(indices, int):
-            return list(levels[-(indices or len(levels)):])
+        if indices is None:
+            return list(levels)
+        if isinstance(indices, int):
+            if not 1 <= indices <= len(levels):
+                raise ValueError(f"indices must be the number of last levels, 1 to {len(levels)}, or name some, got {indices}")
+            return list(levels[-indices:])
         if not indices or any(not -len(levels) <= i < len(levels) for i in indices):
             raise ValueError(f"indices must name some of {len(levels)} levels, got {tuple(indices)}")
         return [levels[i] for i in indices]
@@ -295,6 +304,11 @@ class GrootV(nn.Module):
         self.num_features = self.feature_info[last]["num_chs"]
         self.drop_head()
         return taken
+
+
+def _check_pooling(global_pool: str) -> None:
+    if global_pool != "avg":
+        raise ValueError(f"global_pool must be 'avg', got {global_pool!r}")
 
 
 def _initialise(module: nn.Module) -> None:

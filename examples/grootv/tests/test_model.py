@@ -251,6 +251,11 @@ def test_half_precision():
     (lambda: GrootV(metric="dot"), r"metric must be one of \('cosine', 'l2', 'l1'\), got 'dot'"),
     (lambda: GrootV(channels=7), "channels must be even and at least 2, got 7"),
     (lambda: GrootV(depths=(1, 0)), r"depths must be one or more numbers >= 1, got \(1, 0\)"),
+    (lambda: GrootV(drop_rate=1.0), "drop_rate must be at least 0 and below 1, got 1.0"),
+    (lambda: GrootV(global_pool="max"), "global_pool must be 'avg', got 'max'"),
+    (lambda: small().forward_intermediates(picture(), 0), "the number of last levels, 1 to 4, or name some, got 0"),
+    (lambda: small().forward_intermediates(picture(), 5), "the number of last levels, 1 to 4, or name some, got 5"),
+    (lambda: small().forward_intermediates(picture(), -1), "the number of last levels, 1 to 4, or name some, got -1"),
     (lambda: GrootV(drop_path_rate=1.5), "drop_path_rate must be at least 0 and below 1, got 1.5"),
     (lambda: fixed_tree("cross", 2, 2), r"topology must be one of \('raster', 'snake', 'none'\), got 'cross'"),
     (lambda: small()(picture(31, 40)), "x must be at least 32 pixels high and wide, got 31 x 40"),
@@ -276,6 +281,26 @@ def test_timm_makes_variants_and_says_that_there_are_no_weights():
     assert timm.models.get_pretrained_cfg("grootv_large").input_size == (3, 384, 384)
     with pytest.raises(ValueError, match=r"grootv.load_original\(path, model\)"):
         timm.create_model("grootv_tiny", pretrained=True)
+
+
+def test_timm_scripts_make_models():
+    """With what train.py, validate.py and benchmark.py pass every model; create_model leaves out what is None."""
+    absent = dict(drop_path_rate=None, drop_block_rate=None, global_pool=None, bn_momentum=None, bn_eps=None)
+    for options in (dict(absent, in_chans=3, drop_rate=0.0, scriptable=False, checkpoint_path=""),
+                    dict(in_chans=1, global_pool=None, scriptable=False), dict(drop_rate=0.5, global_pool="avg")):
+        model = timm.create_model("grootv_tiny", **SMALL, **options).eval()
+        x = picture(channels=options.get("in_chans", 3))
+        features = model.forward_features(x)
+        wanted = model.forward_head(features)
+        assert torch.equal(model.forward_head(features), wanted) and torch.equal(model(x), wanted)
+    for part in model.conv_head.modules():
+        part.training = False  # so that nothing is left to chance but the dropout
+    model.training = True
+    pooled = model.forward_head(features, pre_logits=True)
+    kept = pooled != 0
+    assert 0.3 < kept.float().mean() < 0.7
+    model.training = False
+    torch.testing.assert_close(pooled[kept], 2 * model.forward_head(features, pre_logits=True)[kept])
 
 
 def test_timm_features():
