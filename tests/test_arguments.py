@@ -417,7 +417,11 @@ TABLE = {
     ),
     "nn.TreeScan2d.forward": (
         nn.TreeScan2d().forward,
-        {"x": ("tensor", IMAGE), "weights": ("tensor", IMAGE), "guide": ("optional features", IMAGE), "tree": ("tree", TREE)},
+        {"x": ("tensor", IMAGE), "weights": ("tensor", IMAGE), "guide": ("other", None), "tree": ("tree", TREE)},
+    ),
+    "nn.TreeScan2d.forward, a guide": (
+        nn.TreeScan2d().forward,
+        {"x": ("tensor", IMAGE), "weights": ("tensor", IMAGE), "guide": ("optional features", IMAGE), "tree": ("other", None)},
     ),
     "nn.TreeSSM": (module(nn.TreeSSM, torch.rand(1, 4, 4, 5)), SSM),
     "nn.TreeSSM.forward": (
@@ -483,7 +487,7 @@ def test_neighbouring_types(name, argument, form, taken):
     with pytest.raises((TypeError, ValueError)) as caught:
         call(**neighbour)
     # The first words of the message name the argument, or its field.
-    assert str(caught.value).startswith((f"{argument} ", f"{argument}:", f"{argument}'s ", f"{argument}[", "a Tree's")), caught.value
+    assert str(caught.value).startswith((f"{argument} ", f"{argument}:", f"{argument}'s ", f"{argument}[", f"graph->{argument}: ", "a Tree's")), caught.value
 
 
 def public():
@@ -508,7 +512,7 @@ def public():
 ELSEWHERE = {"synchronize", "set_cuda_strategy", "compat.MinimumSpanningTree", "compat.MinimumSpanningTree.forward"}
 
 
-@pytest.mark.parametrize(("name", "function"), public())
+@pytest.mark.parametrize(("name", "function"), list(public()))
 def test_the_table_is_whole(name, function):
     parameters = parameters_of(function)
     if parameters and name not in ELSEWHERE:

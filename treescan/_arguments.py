@@ -22,7 +22,8 @@ def kind(value: object) -> str:
     name = type(value).__name__
     if not (hasattr(value, "dtype") and hasattr(value, "shape") and hasattr(value, "__len__")):
         return name
-    return f"a {name} of {value.dtype} and shape {tuple(value.shape)}"
+    dtype = str(value.dtype)
+    return f"{dtype if dtype.startswith('torch.') else f'{name}, {dtype}'} of shape {tuple(value.shape)}"
 
 
 def integer(name: str, value: SupportsIndex, least: int | None = None) -> int:

@@ -72,9 +72,8 @@ class TreeEnergyLoss(nn.Module):
     def forward(self, preds: Tensor, low_feats: Tensor, high_feats: Tensor | None, unlabeled_rois: Tensor,
                 weight: float = 1.0, mask: Tensor | None = None) -> Tensor:
         weight = number("weight", weight)
-        for name, tensor in (("preds", preds), ("low_feats", low_feats), ("high_feats", high_feats)):
-            if tensor is None:
-                continue
+        maps = {"preds": preds, "low_feats": low_feats} | ({} if high_feats is None else {"high_feats": high_feats})
+        for name, tensor in maps.items():
             _check_floats(name, tensor)
             if tensor.ndim != 4 or tensor.shape[0] != preds.shape[0]:
                 raise ValueError(f"{name} must have shape ({preds.shape[0]}, C, H, W), got {tuple(tensor.shape)}")
