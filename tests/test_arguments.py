@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 import treescan
+import treescan.numpy as arrays
 from torch.utils import _pytree as pytree
 from treescan import Tree, compat, nn
 
@@ -275,6 +276,10 @@ SSM = {
     "metric": ("choice", "l2"), "dt_min": ("number", 2.0), "dt_max": ("number", 4.0), "dt_scale": ("number", 1.0),
     "dt_init_floor": ("number", 1.0),
 }  # fmt: skip
+PICTURE = {
+    "metric": ("choice", "l2"), "connectivity": ("integer", 8), "maximum": ("flag", True), "root": ("integer", 3),
+    "direction": ("choice", "up"), "sigma_color": ("number", 2.0),
+}  # fmt: skip
 SCANNING = nn.TreeSSM(6).requires_grad_(False)
 
 
@@ -446,6 +451,21 @@ TABLE = {
                       if name in ("mst_forward", "rst_forward", "bfs_forward") else
                       {**REFINE, "out": ("tensor", SCANNED[0])} if extension is compat.tree_scan_lan else REFINE]
     },
+    **{
+        f"numpy.{name}": (
+            getattr(arrays, name),
+            {parameter: PICTURE.get(parameter, ("other", value)) for parameter, value in known.items()},
+        )
+        for name, known in {
+            "edge_weights": {"image": IMAGE[0, 0].numpy(), "metric": None, "connectivity": None},
+            "minimum_spanning_tree": {"image": IMAGE[0, 0].numpy(), "metric": None, "connectivity": None, "maximum": None,
+                                      "root": None, "mask": None},
+            "tree_scan": {"x": IMAGE[0, 0].numpy(), "weights": IMAGE[0, 0].numpy(), "tree": TREE.parent[0].numpy(),
+                          "direction": None},
+            "tree_filter": {"image": IMAGE[0, 0].numpy(), "sigma_color": None, "guide": None, "connectivity": None,
+                            "mask": None},
+        }.items()
+    },
     "compat.TreeFilter2D": (
         module(compat.TreeFilter2D, IMAGE, IMAGE, EDGES),
         {"groups": ("integer", 2), "sigma": ("number", 2.0), "distance_func": ("other", None), "enable_log": ("other", False),
@@ -482,6 +502,7 @@ def test_neighbouring_types(name, argument, form, taken):
         found, found_spec = pytree.tree_flatten(call(**neighbour))
         assert found_spec == spec
         for left, right in zip(found, expected):
+            left, right = (torch.from_numpy(leaf) if isinstance(leaf, np.ndarray) else leaf for leaf in (left, right))
             assert torch.equal(left, right) if isinstance(right, torch.Tensor) else left == right, (left, right)
         return
     with pytest.raises((TypeError, ValueError)) as caught:
@@ -498,6 +519,7 @@ def public():
             yield name, value
     for name in ("from_parents", "from_edges", "pack", "collate", "reroot"):
         yield f"Tree.{name}", getattr(Tree, name)
+    yield from ((f"numpy.{name}", getattr(arrays, name)) for name in arrays.__all__ if name[0].islower())
     for space, module in (("nn", nn), ("compat", compat)):
         for name in module.__all__:
             value = getattr(module, name)
