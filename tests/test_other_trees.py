@@ -132,6 +132,15 @@ def test_trees_and_scans_under_vmap():
         torch.testing.assert_close(found, torch.stack(each), rtol=0, atol=0)
 
 
+def test_int64_parents_of_fake_tensors():
+    from torch._subclasses.fake_tensor import FakeTensorMode
+
+    with FakeTensorMode():
+        parent = torch.zeros(2, 5, dtype=torch.int64)
+        assert Tree.from_parents(parent).order.shape == (2, 5)
+        assert Tree.from_parents(parent, root_parent=-1, forest=True).order.shape == (2, 5)
+
+
 def test_indices_past_32_bits_stay_errors_under_vmap():
     parent = torch.zeros(2, 1, 3, dtype=torch.int64)
     parent[1, 0, 2] = 2**32

@@ -51,23 +51,21 @@ def _check_mask(mask: Tensor, like: Tensor) -> None:
 
 def _checked_contexts(context_length: Contexts, like: Tensor) -> Tensor | int:
     """Context lengths in [0, L]: one integer, or a tensor (B|1, 1)."""
-    contexts: Tensor | int
+    wanted = f"in [0, {like.shape[2]}] for features of shape {_shape(like)}"
+    if not are_indices(context_length) and not isinstance(context_length, Sequence):
+        one = integer("context_length", context_length)
+        if not 0 <= one <= like.shape[2]:
+            raise ValueError(f"context_length must be {wanted}, got {one}")
+        return one
     if are_indices(context_length):
         contexts = indices("context_length", context_length)
-    elif isinstance(context_length, Sequence):
+    else:
         contexts = torch.tensor([integer("context_length", item) for item in context_length])
-    else:
-        contexts = integer("context_length", context_length)
-    if isinstance(contexts, Tensor) and (contexts.ndim > 1 or contexts.numel() not in (1, like.shape[0])):
+    if contexts.ndim > 1 or contexts.numel() not in (1, like.shape[0]):
         raise ValueError(f"context_length must be an integer or have shape (B,) = ({like.shape[0]},), got {_shape(contexts)}")
-    if not isinstance(contexts, Tensor):
-        inside = 0 <= contexts <= like.shape[2]
-    else:
-        inside = not can_look(contexts) or bool(((contexts >= 0) & (contexts <= like.shape[2])).all())
-    if not inside:
-        raise ValueError(f"context_length must be in [0, {like.shape[2]}] for features of shape {_shape(like)}, got "
-                         f"{contexts.tolist() if isinstance(contexts, Tensor) else contexts}")
-    return contexts.to(like.device).reshape(-1, 1) if isinstance(contexts, Tensor) else contexts
+    if can_look(contexts) and not ((contexts >= 0) & (contexts <= like.shape[2])).all():
+        raise ValueError(f"context_length must be {wanted}, got {contexts.tolist()}")
+    return contexts.to(like.device).reshape(-1, 1)
 
 
 def causal_tree(features: Tensor | Sequence[Tensor], window: SupportsIndex = 3, metric: Metric = "cosine", *,
