@@ -428,6 +428,20 @@ TABLE = {
         nn.TreeScan2d().forward,
         {"x": ("tensor", IMAGE), "weights": ("tensor", IMAGE), "guide": ("optional features", IMAGE), "tree": ("other", None)},
     ),
+    "nn.tree_scanning": (
+        nn.tree_scanning,
+        {"x": ("tensor", torch.rand(BATCH, 12, 4, 5)),
+         **{name: ("tensor", getattr(SCANNING, name).data)
+            for name in ("x_proj_weight", "dt_projs_weight", "dt_projs_bias", "A_logs", "Ds")},
+         "out_norm": ("other", SCANNING.out_norm), "h_norm": ("other", SCANNING.h_norm), "tree": ("tree", TREE),
+         "metric": ("other", "cosine")},
+    ),
+    "nn.tree_scanning, its own tree": (
+        partial(nn.tree_scanning, **{name: getattr(SCANNING, name).data for name in
+                                     ("x_proj_weight", "dt_projs_weight", "dt_projs_bias", "A_logs", "Ds")},
+                out_norm=SCANNING.out_norm, h_norm=SCANNING.h_norm),
+        {"x": ("tensor", torch.rand(BATCH, 12, 4, 5)), "tree": ("other", None), "metric": ("choice", "l2")},
+    ),
     "nn.TreeSSM": (module(nn.TreeSSM, torch.rand(1, 4, 4, 5)), SSM),
     "nn.TreeSSM.forward": (
         SCANNING.forward,
@@ -526,6 +540,8 @@ def public():
             if inspect.isclass(value):
                 yield f"{space}.{name}", value.__init__
                 yield f"{space}.{name}.forward", value.forward
+            elif inspect.isfunction(value):
+                yield f"{space}.{name}", value
             elif inspect.ismodule(value):
                 yield from ((f"compat.{name}.{function}", getattr(value, function)) for function in value.__all__)
 

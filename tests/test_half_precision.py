@@ -6,7 +6,6 @@ import pytest
 import torch
 
 import treescan
-from treescan import reference
 from treescan.compat import MinimumSpanningTree, TreeFilter2D, tree_scan, tree_scan_lan
 from treescan.nn import TreeEnergyLoss, TreeFilter2d, TreeSSM, tree_scanning
 
@@ -264,7 +263,7 @@ def test_gradients_that_can_be_differentiated(dtype, direction):
     tangents = [torch.randn_like(x) / 8, torch.randn_like(x) / 64]
 
     def tangent(computed):
-        scan = lambda x, weights: treescan.tree_scan(x, weights, tree, direction=direction)  # noqa: E731
+        scan = lambda x, weights: treescan.tree_scan(x, weights, tree, direction=direction)
         return torch.func.jvp(scan, (x.to(computed), weights.to(computed)), tuple(t.to(computed) for t in tangents))[1]
 
     assert relative(tangent(dtype), tangent(torch.float64)) < (0.004 if dtype == torch.bfloat16 else 0.0005)

@@ -87,14 +87,14 @@ def _num_vertices(tensor: Tensor) -> int:
     return shape[2] if len(shape) == 3 else shape[2] * shape[3]
 
 
-def check_tree(name: str, tree: Tree, other: str, x: Tensor) -> None:
-    """Raises unless `tree` is one of x's vertices and batch, or of batch size 1."""
+def check_tree(name: str, tree: Tree, batch: int, vertices: int, other: str, x: Tensor) -> None:
+    """Raises unless `tree` is one of so many vertices and of that batch size or 1, as `other`, x, has."""
     if not isinstance(tree, Tree):
         raise TypeError(f"{name} must be a Tree, got {kind(tree)}")
-    parent, order, vertices = tree.parent, tree.order, _num_vertices(x)
+    parent, order = tree.parent, tree.order
     shape = parent.shape
-    if len(shape) != 2 or shape[1] != vertices or shape[0] not in (1, x.shape[0]):
-        raise ValueError(f"{name}'s parent must have shape ({x.shape[0]}, {vertices}) or (1, {vertices}) for {other} of shape "
+    if len(shape) != 2 or shape[1] != vertices or shape[0] not in (1, batch):
+        raise ValueError(f"{name}'s parent must have shape ({batch}, {vertices}) or (1, {vertices}) for {other} of shape "
                          f"{_shape(x)}, got {_shape(parent)}")
     if parent.dtype != torch.int32 or order.dtype != torch.int32:
         wrong = "parent" if parent.dtype != torch.int32 else "order"
@@ -361,7 +361,7 @@ def tree_scan(x: Tensor, weights: Tensor, graph: str | Graph | Tree = "grid", *,
     if isinstance(graph, Tree):
         if mask is not None:
             raise ValueError("mask can't be given beside a Tree: give it to what builds the tree")
-        check_tree("graph", graph, "x", x)
+        check_tree("graph", graph, x.shape[0], _num_vertices(x), "x", x)
         parent, order = graph.parent, graph.order
     else:
         tree = _tree_for_scan(x, graph, guide, metric, maximum, root, window, context_length, mask)

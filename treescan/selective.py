@@ -9,7 +9,7 @@ from torch import Tensor
 
 from . import ops, ops_selective
 from ._arguments import flag
-from .functional import Direction, _check_floats, _shape, check_tree
+from .functional import Direction, _check_floats, _num_vertices, _shape, check_tree
 from .tree import Tree
 
 _DIRECTIONS = {"up": "up", "down": "down", "both": "both"}
@@ -144,7 +144,7 @@ def selective_tree_scan(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tenso
         D = check_parameter("D", D, u, (channels,), f"(D,) = ({channels},)")
     if delta_bias is not None:
         delta_bias = check_parameter("delta_bias", delta_bias, u, (channels,), f"(D,) = ({channels},)")
-    check_tree("tree", tree, "u", u)
+    check_tree("tree", tree, u.shape[0], _num_vertices(u), "u", u)
     y, last_state = ops.call(ops_selective.selective_scan, u.flatten(2), delta.flatten(2), A, B, C, D,
                              None if z is None else z.flatten(2), delta_bias, tree.parent, tree.order, delta_softplus,
                              direction)

@@ -141,7 +141,8 @@ def step(state: SelectiveState, u: Tensor, delta: Tensor, A: Tensor, B: Tensor, 
     if active is not None and not isinstance(active, Tensor):
         raise TypeError(f"active must be a bool tensor, got {kind(active)}")
     if active is not None and (active.dtype != torch.bool or active.shape != (batch,)):
-        raise ValueError(f"active must be a bool tensor of shape (B,) = ({batch},), got {active.dtype} of shape {_shape(active)}")
+        raise ValueError(f"active must be a bool tensor of shape (B,) = ({batch},), got {active.dtype} of shape "
+                         f"{_shape(active)}")
 
     def going_on(values: Tensor) -> Tensor:
         """Values (B, ...) with 0 for the others, whose derivatives nobody then multiplies by."""

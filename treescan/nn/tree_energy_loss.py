@@ -54,7 +54,8 @@ class TreeEnergyLoss(nn.Module):
             that take part.
 
     Returns a scalar, float32 for half types, which are converted to that first; 0 where all pixels are labelled. Raises
-    ValueError for sigma <= 0 or shapes that don't fit, TypeError for another dtype, and what `tree_scan` raises. O(B (K + C) H W); deterministic.
+    ValueError for sigma <= 0 or shapes that don't fit, TypeError for another dtype, and what `tree_scan` raises.
+    O(B (K + C) H W); deterministic.
 
     >>> preds, image = torch.zeros(1, 3, 4, 4, requires_grad=True), torch.rand(1, 3, 8, 8)
     >>> loss = TreeEnergyLoss(sigma=0.02)(preds, image, None, torch.ones(1, 8, 8), weight=0.4)

@@ -11,13 +11,7 @@ from ..functional import METRICS, Metric, _check_floats, build_tree, check_tree,
 from ..ops import choice, gather_parents
 from ..ops_selective import computed_dtype
 from ..tree import Tree
-
-
-def outside_as_zero(values: Tensor, tree: Tree) -> Tensor:
-    """Values (B, C, H, W) with 0 at vertices in no tree: before anything is computed of them, since the gradient of what is
-    left out afterwards is 0 times a derivative that needn't be finite."""
-    outside = (tree.parent < 0).reshape(-1, 1, *values.shape[2:])
-    return torch.where(outside, torch.zeros_like(values), values)
+from ._outside import in_no_tree
 
 
 DISTANCES: dict[str, Literal["l2", "l1"]] = {"l2": "l2", "l1": "l1"}
@@ -38,13 +32,14 @@ class TreeFilter2d(nn.Module):
         metric: the cost that the tree minimises: "l2", "l1" or "cosine".
 
     `forward(x, embedding=None, guide=None, tree=None)`: x (B, C, H, W), embedding (B, E, H, W) (default x), guide
-    (B, any, H, W) that the tree is built from (default the embedding), or a Tree instead. Returns (B, C, H, W), in
-    x's dtype and, if x is, in channels-last memory. Distances, weights and means are formed in float32 for half types.
-    Differentiable in x and embedding; no gradient flows through the tree. Pixels in none of a tree's parts, which a mask
-    took out, come out as 0; whatever they hold, NaN or infinity too, reaches neither values nor gradients.
+    (B, any, H, W) that the tree is built from (default the embedding), or a Tree instead. Returns (B, C, H, W) in x's
+    dtype, and in channels-last memory if x is. Distances, weights and means are formed in float32 for half types.
+    Differentiable in x and embedding; no gradient flows through the tree. Pixels in no tree, which a mask took out, come
+    out as 0; whatever they hold, NaN or infinity too, reaches neither values nor gradients.
 
     Raises ValueError for groups that don't divide the channels, sigma <= 0 or sizes that don't fit together, TypeError for
-    another dtype, and what `tree_scan` raises. O(B (C + E) H W); deterministic, the same bits for any number of threads and any memory layout.
+    another dtype, and what `tree_scan` raises. O(B (C + E) H W); deterministic, the same bits for any number of threads
+    and any memory layout.
 
     >>> TreeFilter2d(groups=2)(torch.ones(1, 4, 3, 3)).sum().item()
     36.0
@@ -81,7 +76,7 @@ class TreeFilter2d(nn.Module):
             features = embedding if guide is None else tree_features("guide", guide)
             tree = build_tree(features, "grid", metric=self.metric)
         else:
-            check_tree("tree", tree, "x", x)
+            check_tree("tree", tree, x.shape[0], x.shape[2] * x.shape[3], "x", x)
         dtype = x.dtype
         x = x.to(computed_dtype(dtype))  # a half type can't count the pixels of an image
         y, total = self._sums(x, self._weights(embedding, tree, spanning).to(x.dtype), tree)
@@ -98,7 +93,7 @@ class TreeFilter2d(nn.Module):
         # Channels in planes are quicker to fetch, and added up in one order.
         embedding = embedding.to(computed_dtype(embedding.dtype)).contiguous()
         if not spanning:
-            embedding = outside_as_zero(embedding, tree)
+            embedding = embedding.masked_fill(in_no_tree(tree, *embedding.shape[2:])[:, None], 0)
         difference = (embedding - gather_parents(embedding, tree.parent, spanning)).unflatten(1, (self.groups, -1))
         distance = (difference.square() if self.distance == "l2" else difference.abs()).sum(2)
         return torch.exp(distance / -self.sigma)

@@ -5,7 +5,7 @@ from typing import SupportsIndex
 from torch import Tensor, nn
 
 from .._arguments import flag, integer
-from ..functional import DIRECTIONS, METRICS, Direction, Metric, _check_floats, check_tree, tree_scan
+from ..functional import DIRECTIONS, METRICS, Direction, Metric, _check_floats, _num_vertices, check_tree, tree_scan
 from ..ops import choice
 from ..tree import Tree
 
@@ -43,7 +43,7 @@ class TreeScan2d(nn.Module):
     def forward(self, x: Tensor, weights: Tensor, guide: Tensor | None = None, tree: Tree | None = None) -> Tensor:
         if tree is not None:
             _check_floats("x", x)
-            check_tree("tree", tree, "x", x)
+            check_tree("tree", tree, x.shape[0], _num_vertices(x), "x", x)
         return tree_scan(x, weights, "grid" if tree is None else tree, direction=self.direction, guide=guide,
                          metric=self.metric, maximum=self.maximum, root=self.root)
 

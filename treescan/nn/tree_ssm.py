@@ -14,11 +14,7 @@ from ..functional import METRICS, Metric, _check_floats, build_tree, check_tree,
 from ..ops import choice
 from ..ops_selective import computed_dtype
 from ..tree import Tree
-
-
-def _in_no_tree(tree: Tree, height: int, width: int) -> Tensor:
-    """(B|1, H, W, 1) bool."""
-    return (tree.parent < 0).reshape(-1, height, width, 1)
+from ._outside import in_no_tree
 
 
 def _normalised(norm: Callable[[Tensor], Tensor], values: Tensor) -> Tensor:
@@ -63,13 +59,19 @@ def tree_scanning(x: Tensor, x_proj_weight: Tensor, dt_projs_weight: Tensor, dt_
 
     Source: Xiao et al., "GrootVL: Tree Topology is All You Need in State Space Model", section 3.2, algorithm 1.
     """
+    for name, tensor in (("x", x), ("x_proj_weight", x_proj_weight), ("dt_projs_weight", dt_projs_weight),
+                         ("dt_projs_bias", dt_projs_bias), ("A_logs", A_logs), ("Ds", Ds)):
+        _check_floats(name, tensor)
+    if x.ndim != 4:
+        raise ValueError(f"x must have shape (B, D, H, W), got {tuple(x.shape)}")
     if tree is None:
         tree = build_tree(x, "grid", metric=metric)
         return _scanned(x, x_proj_weight, dt_projs_weight, dt_projs_bias, A_logs, Ds, out_norm, h_norm, tree).to(x.dtype)
-    outside = _in_no_tree(tree, *x.shape[2:])
-    x = x.masked_fill(outside.permute(0, 3, 1, 2), 0)  # before sums over pixels, as gradients of parameters are
+    check_tree("tree", tree, x.shape[0], x.shape[2] * x.shape[3], "x", x)
+    outside = in_no_tree(tree, *x.shape[2:])
+    x = x.masked_fill(outside[:, None], 0)
     y = _scanned(x, x_proj_weight, dt_projs_weight, dt_projs_bias, A_logs, Ds, out_norm, h_norm, tree)
-    return y.masked_fill(outside, 0).to(x.dtype)
+    return y.masked_fill(outside[..., None], 0).to(x.dtype)
 
 
 def _scanned(x: Tensor, x_proj_weight: Tensor, dt_projs_weight: Tensor, dt_projs_bias: Tensor, A_logs: Tensor, Ds: Tensor,
@@ -155,8 +157,8 @@ class TreeSSM(nn.Module):
         if x.ndim != 4 or x.shape[3] != self.in_proj.in_features:
             raise ValueError(f"x must have shape (B, H, W, {self.in_proj.in_features}), got {tuple(x.shape)}")
         if tree is not None:
-            check_tree("tree", tree, "x", x.permute(0, 3, 1, 2))
-        outside = None if tree is None else _in_no_tree(tree, *x.shape[1:3])
+            check_tree("tree", tree, x.shape[0], x.shape[1] * x.shape[2], "x", x)
+        outside = None if tree is None else in_no_tree(tree, *x.shape[1:3])[..., None]
         if outside is not None:
             x = x.masked_fill(outside, 0)
         u, z = self.in_proj(x).chunk(2, -1)

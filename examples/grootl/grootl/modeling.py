@@ -83,8 +83,8 @@ class GrootLModel(MambaModel):
             cache_params = GrootLCache(self.config)
         is_token = _is_token(attention_mask, batch, length, cache_params)
         if is_token is not None:
-            # Whatever stands there: the gradients of the norms' weights are sums over all positions.
-            inputs_embeds = inputs_embeds.masked_fill(~is_token.unsqueeze(2), 0)
+            # Gradients of the norms' weights sum over padding as well. What is finite there stays, for Mamba's logits.
+            inputs_embeds = inputs_embeds.masked_fill(~is_token.unsqueeze(2) & ~inputs_embeds.isfinite(), 0)
         if cache_params is not None and cache_params.is_filled:
             context_length = None  # the states know it
         elif context_length is not None:

@@ -1,11 +1,14 @@
 """What the modes are equal to, what loads into them, and everything else that transformers' Mamba takes."""
 
+import copy
 import json
 
 import grootl
 import pytest
 import torch
 from grootl import GrootLConfig, GrootLForCausalLM
+from grootl.cache import LayerCache
+from grootl.mixer import Sequences
 from transformers import (
     AutoConfig, AutoModel, AutoModelForCausalLM, BertConfig, BertModel, MambaConfig, MambaForCausalLM)
 
@@ -188,6 +191,77 @@ def test_bfloat16(mode, how):
     output.loss.backward()
     assert all(parameter.grad.isfinite().all() for parameter in model.parameters())
     assert (output.loss - exact.loss).abs() < 0.1 and (output.logits - exact.logits).abs().max() > 1e-4
+
+
+class Adapter(torch.nn.Module):
+    """As a library of adapters puts it in a layer's place."""
+
+    def __init__(self, base_layer):
+        super().__init__()
+        self.base_layer = base_layer
+
+    @property
+    def weight(self):
+        return self.base_layer.weight
+
+    @property
+    def bias(self):
+        return self.base_layer.bias
+
+    def forward(self, x):
+        return self.base_layer(x)
+
+
+@pytest.mark.parametrize("dtype", (torch.bfloat16, torch.float16))
+@pytest.mark.parametrize("how", ("autocast", "weights"))
+@pytest.mark.parametrize("adapted", (False, True))
+def test_small_steps_in_half_types(dtype, how, adapted):
+    """Along a long row, whose decays are near 1, against float64; whole, and token by token behind a cache."""
+    mixer = small_model("chain", num_hidden_layers=1, hidden_size=16).backbone.layers[0].mixer
+    with torch.no_grad():
+        mixer.dt_proj.bias.copy_(torch.expm1(torch.logspace(-3, -1, 32)).log())
+        mixer.dt_proj.weight.mul_(0.1)
+        mixer.A_log.zero_()
+        for parameter in mixer.parameters():
+            parameter.copy_(parameter.to(dtype))
+    if adapted:
+        mixer.dt_proj = Adapter(mixer.dt_proj)
+    hidden, sequences = torch.randn(1, 2048, 16).to(dtype) + 1, Sequences.of(2048)
+    exact = copy.deepcopy(mixer).double()
+    wanted = exact(hidden.double(), sequences)
+    computed = torch.float32 if how == "autocast" else dtype
+    mixer, hidden = mixer.to(computed), hidden.to(computed)
+    with torch.autocast("cpu", dtype, enabled=how == "autocast"):
+        found = mixer(hidden, sequences)
+        cache = LayerCache()
+        mixer(hidden[:, :2000], Sequences.of(2000), cache)
+        behind = mixer(hidden[:, 2000:], Sequences.of(48), cache)
+        u = torch.randn(1, 32, 9).to(dtype)
+        signals, r = mixer._signals(u, u), mixer.x_proj(u.mT)[..., :mixer.time_step_rank]
+    step = torch.nn.functional.softplus(exact.dt_proj(r.double()).mT)
+    assert found.dtype == behind.dtype == dtype and cache.states.chain.dtype == torch.float32
+    for values, right in ((found, wanted), (behind, wanted[:, 2000:])):
+        assert (values.double() - right).abs().max() < 0.02 * right.abs().max()
+    assert ((signals.step.double() - step) / step).abs().max() < 1e-4
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("fill", (float("nan"), float("inf"), 1e38))
+def test_padding_reaches_nothing(mode, fill):
+    model = small_model(mode)
+    ids, mask = ragged([13, 8])
+    labels = ids.masked_fill(mask.cumsum(1) < 2, -100)  # a row's first token is told from the padding before it
+    embeddings = model.get_input_embeddings()(ids).detach()
+
+    def run(fill):
+        given = embeddings.masked_fill(mask[:, :, None] == 0, fill).requires_grad_()
+        output = model(inputs_embeds=given, attention_mask=mask, labels=labels, context_length=6)
+        used = [parameter for name, parameter in model.named_parameters() if "embeddings" not in name]
+        gradients = torch.autograd.grad(output.loss, (given, *used))
+        return output.loss.detach(), output.logits[mask > 0].detach(), *gradients
+
+    for found, wanted in zip(run(fill), run(0.0)):
+        assert torch.equal(found, wanted)
 
 
 @pytest.mark.parametrize("mode", MODES)

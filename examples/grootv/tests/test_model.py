@@ -231,15 +231,19 @@ def test_nothing_but_the_picture_is_transposed(backward):
     assert copied > 5 and transposed == [tuple(x.shape)]
 
 
-def test_half_precision():
+@pytest.mark.parametrize("dtype", (torch.bfloat16, torch.float16))
+@pytest.mark.parametrize("how", ("autocast", "weights"))
+def test_half_precision(dtype, how):
     model, x = small(), picture()
     wanted = model(x)
-    with torch.autocast("cpu", torch.bfloat16):
+    if how == "weights":
+        model, x = model.to(dtype), x.to(dtype)
+    with torch.autocast("cpu", dtype, enabled=how == "autocast"):
         found = model(x)
-    assert found.dtype == torch.bfloat16
+    assert found.dtype == dtype
     torch.testing.assert_close(found.float(), wanted, atol=0.05 * wanted.abs().max().item(), rtol=0)
     model.train()
-    with torch.autocast("cpu", torch.bfloat16):
+    with torch.autocast("cpu", dtype, enabled=how == "autocast"):
         loss = model(x).float().square().sum()
     loss.backward()
     assert all(parameter.grad.isfinite().all() for parameter in model.parameters())
