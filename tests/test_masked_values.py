@@ -356,7 +356,7 @@ def test_tree_scanning(dtype):
 
 @pytest.mark.parametrize("metric", ("cosine", "l2", "l1"))
 @pytest.mark.parametrize("exp", (False, True))
-@pytest.mark.parametrize("fill", (float("nan"), float("inf"), -float("inf")))
+@pytest.mark.parametrize("fill", FILLS)
 def test_costs_of_edges_that_nobody_uses(metric, exp, fill):
     """The differentiable edge weights: a tree's edges, used as a scan's weights, while others have masked ends."""
     mask = random_mask()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import NamedTuple
 
 import torch
@@ -101,8 +102,9 @@ class GrootLMixer(MambaMixer):
 
     def _signals(self, u: Tensor, z: Tensor) -> Signals:
         step, B, C = self.x_proj(u.transpose(1, 2)).split([self.time_step_rank, *[self.ssm_state_size] * 2], 2)
-        dtype = torch.promote_types(u.dtype, torch.float32)
-        with torch.autocast(u.device.type, enabled=False):  # half types would spoil small steps
+        dtype, device = torch.promote_types(u.dtype, torch.float32), u.device.type
+        # Half types would spoil small steps.
+        with torch.autocast(device, enabled=False) if torch.amp.is_autocast_available(device) else nullcontext():
             step = step.to(dtype)
             if type(self.dt_proj) is nn.Linear:  # the scan adds the bias
                 delta, bias = F.linear(step, self.dt_proj.weight.to(dtype)), self.dt_proj.bias.to(dtype)
