@@ -26,6 +26,9 @@
   extern __shared__ __align__(16) unsigned char treescan_shared_bytes[]; \
   T *const name = reinterpret_cast<T *>(treescan_shared_bytes)
 
+// Before the name of a device function that isn't to be made part of its callers.
+#define OUT_OF_LINE __noinline__
+
 namespace treescan::cuda {
 
 // Waits for all threads of all blocks; in cooperative launches only.
@@ -79,6 +82,8 @@ template <class... Parameters, class... Arguments>
 #else
 
 #include "emulation.h"
+
+#define OUT_OF_LINE
 
 #endif
 

@@ -5,6 +5,7 @@
 
 #include "call.h"
 #include "contexts.h"
+#include "cosine.h"
 #include "elementary.h"
 #include "failure.h"
 
@@ -100,10 +101,45 @@ __device__ __forceinline__ void for_each_channel(int64_t channels, int lane, Bod
     if (c + j * Lanes < channels) body(j, c + j * Lanes);
 }
 
-template <class T>
-__device__ __forceinline__ T norm(T square) {
-  const T root = std::sqrt(square), least = static_cast<T>(1e-8);
-  return root < least ? least : root;
+// The largest magnitude in a vector, for all lanes.
+template <class Type, int Lanes>
+__device__ __forceinline__ auto largest(const typename Type::Stored *vertex, int64_t channel_stride, int64_t channels,
+                                        int lane) {
+  using T = decltype(Type::read({}));
+  typename Floating<T>::Bits found = 0;
+  for (int64_t c = lane; c < channels; c += Lanes) found = max(found, magnitude(Type::read(vertex[c * channel_stride])));
+  for (int distance = Lanes / 2; distance > 0; distance /= 2)
+    found = max(found, __shfl_xor_sync(0xffffffffu, found, distance));
+  return found;
+}
+
+template <class T, int Lanes>
+struct CosineSums {
+  Sum<T, Lanes> product, square_a, square_b;
+
+  __device__ __forceinline__ void add(int j, T x, T y) {
+    product.partial[j] += x * y;
+    square_a.partial[j] += x * x;
+    square_b.partial[j] += y * y;
+  }
+};
+
+// The cosine cost once more, with scaled vectors, if one leaves the range and can be scaled; else what it was. Out of line, since
+// it is seldom needed and would take registers from what is.
+template <class Type, int Lanes, class T>
+__device__ OUT_OF_LINE T scaled_cosine_of(const typename Type::Stored *a, const typename Type::Stored *b,
+                                          int64_t channel_stride, int64_t channels, int lane, bool leaves_a, bool leaves_b,
+                                          T plain) {
+  const auto largest_a = largest<Type, Lanes>(a, channel_stride, channels, lane);
+  const auto largest_b = largest<Type, Lanes>(b, channel_stride, channels, lane);
+  const T scale_a = scale_for<T>(largest_a), scale_b = scale_for<T>(largest_b);
+  CosineSums<T, Lanes> sums;
+  for_each_channel<Lanes>(channels, lane, [&](int j, int64_t c) {
+    sums.add(j, Type::read(a[c * channel_stride]) * scale_a, Type::read(b[c * channel_stride]) * scale_b);
+  });
+  const T product = sums.product.total(), norm_a = std::sqrt(sums.square_a.total()), norm_b = std::sqrt(sums.square_b.total());
+  if (!(leaves_a && can_scale<T>(largest_a)) && !(leaves_b && can_scale<T>(largest_b))) return plain;
+  return cosine_cost(product, norm_a, norm_b);
 }
 
 // The metric of two vertices, for all lanes. Every thread of a warp calls it, those without an edge for no channels.
@@ -113,14 +149,15 @@ __device__ __forceinline__ Cost compare(const typename Type::Stored *a, const ty
   using T = decltype(Type::read({}));
   const auto at = [&](const auto *vertex, int64_t c) { return Type::read(vertex[c * channel_stride]); };
   if constexpr (metric == TREESCAN_COSINE) {
-    Sum<T, Lanes> product, square_a, square_b;
-    for_each_channel<Lanes>(channels, lane, [&](int j, int64_t c) {
-      const T x = at(a, c), y = at(b, c);
-      product.partial[j] += x * y;
-      square_a.partial[j] += x * x;
-      square_b.partial[j] += y * y;
-    });
-    return static_cast<Cost>(-(product.total() / (norm(square_a.total()) * norm(square_b.total()))));
+    CosineSums<T, Lanes> sums;
+    for_each_channel<Lanes>(channels, lane, [&](int j, int64_t c) { sums.add(j, at(a, c), at(b, c)); });
+    const T product = sums.product.total();
+    const T norm_a = std::sqrt(sums.square_a.total()), norm_b = std::sqrt(sums.square_b.total());
+    T cosine = cosine_cost(product, norm_a, norm_b);
+    const bool leaves_a = channels > 0 && leaves_range(norm_a), leaves_b = channels > 0 && leaves_range(norm_b);
+    if (__any_sync(0xffffffffu, leaves_a || leaves_b))
+      cosine = scaled_cosine_of<Type, Lanes>(a, b, channel_stride, channels, lane, leaves_a, leaves_b, cosine);
+    return static_cast<Cost>(cosine);
   } else {
     Sum<T, Lanes> sum;
     for_each_channel<Lanes>(channels, lane, [&](int j, int64_t c) {

@@ -205,3 +205,62 @@ def test_random_trees_of_float64():
         steep = (far if dtype != torch.uint8 else far.clamp(max=200)).to(dtype)
         assert torch.equal(treescan.random_spanning_tree(graph, steep, seed=1).parent,
                            treescan.random_spanning_tree(graph, steep.double(), seed=1).parent)
+
+
+LENGTHS = {torch.float32: (1e18, 1e20, 1e37, 1e-12, 1e-25, 1e-37), torch.bfloat16: (1e20, 1e38, 1e-25, 1e-37),
+           torch.float16: (3e4, 1e-4), torch.float64: (1e20, 1e200, 1e307, 1e-25, 1e-200, 1e-300)}
+
+
+@pytest.mark.parametrize("dtype", LENGTHS, ids=str)
+@pytest.mark.parametrize("channels", [1, 3, 8, 17])
+def test_cosines_of_vectors_of_any_length(dtype, channels):
+    """As Python's exact arithmetic has them, in planes and in rows, alone and beside ordinary vectors."""
+    generator = torch.Generator("cpu").manual_seed(0)
+    ordinary = torch.randn(1, channels, 4, 5, generator=generator, dtype=torch.float64, device="cpu")
+    graph = treescan.grid_graph(4, 5, 8)
+    for scale in LENGTHS[dtype]:
+        mixed = torch.full((4, 5), scale, dtype=torch.float64, device="cpu")
+        mixed[:, ::3], mixed[2, 3] = 1, 0
+        for factor in (torch.full((4, 5), scale, dtype=torch.float64, device="cpu"), mixed):
+            features = (ordinary * factor).clamp(-torch.finfo(dtype).max, torch.finfo(dtype).max).to(dtype)
+            features = features.to(torch.get_default_device())
+            exact = features.double().flatten(2)[0].T.tolist()
+            right = [float(cosine(exact[a], exact[b])) for a, b in graph.edge_index.tolist()]
+            for view in (features, features.contiguous(memory_format=torch.channels_last)):
+                for wanted, limit in ((torch.float32, 2e-6), (torch.float64, 1e-14)):
+                    found = treescan.edge_weights(view, graph, dtype=wanted)[0].tolist()
+                    absolute = limit * min(1.0, max(map(abs, right))) + torch.finfo(wanted).smallest_normal
+                    assert all(math.isclose(a, b, rel_tol=2 * limit * channels, abs_tol=absolute)
+                               for a, b in zip(found, right)), (scale, wanted)
+            reference = treescan.reference.edge_weights(features.double(), graph)[0].tolist()
+            assert all(math.isclose(a, b, rel_tol=1e-9, abs_tol=1e-14) for a, b in zip(reference, right))
+
+
+def cosine(f, g):
+    """-f·g / (|f| |g|), with square roots of fractions to hundreds of digits."""
+    f, g = [Fraction(v) for v in f], [Fraction(v) for v in g]
+
+    def norm(vector):
+        square = sum(v * v for v in vector)
+        shift = 4**1200  # so that the integer root has digits enough
+        return Fraction(math.isqrt(square.numerator * shift // square.denominator), 2**1200)
+
+    if not any(f) or not any(g):
+        return 0
+    return -sum(p * q for p, q in zip(f, g)) / (norm(f) * norm(g))
+
+
+def test_trees_of_long_vectors_are_those_of_short_ones():
+    features = torch.randn(2, 8, 6, 7, generator=torch.Generator("cpu").manual_seed(0), device="cpu")
+    features = features.to(torch.get_default_device())
+    right = treescan.build_tree(features).parent
+    for exponent in (-100, -40, -20, 62, 64, 120):
+        assert torch.equal(treescan.build_tree(features * 2.0**exponent).parent, right)
+        assert torch.equal(treescan.build_tree(features.double() * 2.0 ** (7 * exponent)).parent,
+                           treescan.build_tree(features.double()).parent)
+    tokens = features.flatten(2)
+    assert torch.equal(treescan.causal_tree((tokens * 2.0**100, tokens)).parent, treescan.causal_tree((tokens, tokens)).parent)
+    # No finite feature makes NaN, by any metric.
+    vast = torch.where(features > 0, torch.finfo().max, -torch.finfo().max)
+    for metric in ("cosine", "l2", "l1"):
+        assert not treescan.edge_weights(vast, treescan.grid_graph(6, 7), metric).isnan().any()

@@ -146,11 +146,20 @@ def _check_cost(graph: Graph, cost: Tensor) -> Tensor:
     raise TypeError(f"cost must be of a floating dtype or integers of at most 64 bits with a sign or 32 without, got {cost.dtype}")
 
 
+def cost_keys(cost: Tensor) -> Tensor:
+    """The order of costs as int64: -0 equals +0, and NaN comes last, below 2^63 - 1. Of the bits, since comparisons of floats
+    take the smallest numbers for 0 where the processor is told to."""
+    whole, infinity = (torch.int64, 0x7FF0 << 48) if cost.dtype == torch.float64 else (torch.int32, 0x7F80 << 16)
+    bits = cost.view(whole).to(torch.int64)
+    magnitude = bits & (2**63 - 1 if whole == torch.int64 else 2**31 - 1)
+    return torch.where(bits < 0, -magnitude, magnitude).masked_fill(magnitude > infinity, 2**63 - 2)
+
+
 def edge_weights(features: Tensor, graph: Graph, metric: Metric = "cosine", *, exp: bool = False,
                  dtype: torch.dtype = torch.float32) -> Tensor:
     """The cost of every edge {a, b} of a graph, from the features f at its ends.
 
-        "cosine"  -f[a]·f[b] / (max(|f[a]|, 1e-8) max(|f[b]|, 1e-8))
+        "cosine"  -f[a]·f[b] / (|f[a]| |f[b]|), 0 if either is 0
         "l2"      Σ_c (f[a] - f[b])²
         "l1"      Σ_c |f[a] - f[b]|
 
@@ -166,7 +175,8 @@ def edge_weights(features: Tensor, graph: Graph, metric: Metric = "cosine", *, e
             `build_tree` decides by where features are float64 or integers that float32 has no room for.
 
     Returns (B, E) of that dtype, a constant to autograd: costs decide a tree, which has no derivative
-    (`treescan.reference.edge_weights` is differentiable). Edges that an item lacks cost +inf.
+    (`treescan.reference.edge_weights` is differentiable). Edges that an item lacks cost +inf, as do differences that the
+    dtype has no room for. The cosine is that of vectors of any finite length.
 
     Raises ValueError for another metric, sizes that don't fit together or an exp that the dtype cannot hold, TypeError
     for another dtype. O(B E C) in time, O(B E) in memory. Channels are summed in one fixed order, so the result has the
@@ -217,7 +227,8 @@ def minimum_spanning_tree(graph: Graph, cost: Tensor, *, maximum: bool = False, 
 
     Raises ValueError for a graph without a spanning tree (unless there is a mask), an index or a root out of range or sizes
     that don't fit, TypeError for a mask that isn't bool.
-    O(B E) expected time, O(E) memory beside the tree; float64 and integers of 32 or 64 bits are sorted first. The tree is the same on every run, for any number of threads.
+    O(B E) expected time, O(E) memory beside the tree; costs of float64 or integers of 32 and 64 bits are sorted first. The
+    tree is the same on every run, for any number of threads.
 
     >>> minimum_spanning_tree(grid_graph(2, 2), torch.tensor([[1.0, 2.0, 4.0, 3.0]])).parent
     tensor([[0, 3, 0, 2]], dtype=torch.int32)

@@ -131,7 +131,7 @@ def _cost(picture: NDArray[Any], metric: str, connectivity: int) -> NDArray[Any]
 def edge_weights(image: ArrayLike, *, metric: Metric = "l2", connectivity: SupportsIndex = 4) -> EdgeWeights:
     """What the edges of a picture's grid cost, from the values f at their ends.
 
-        "cosine"  -f[a]·f[b] / (max(|f[a]|, 1e-8) max(|f[b]|, 1e-8))
+        "cosine"  -f[a]·f[b] / (|f[a]| |f[b]|), 0 if either is 0
         "l2"      Σ_c (f[a] - f[b])²
         "l1"      Σ_c |f[a] - f[b]|
 

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from torch.utils._pytree import _register_namedtuple
 
 from ._arguments import flag, integer, kind
-from .functional import _check_floats, _shape, deciding_costs
+from .functional import _check_floats, _shape, cost_keys, deciding_costs
 from .graph import edge_graph
 from .ops_selective import computed_dtype
 from .selective import check_parameter, check_signal
@@ -81,11 +81,8 @@ def _nearest(state: SelectiveState, features: Tensor) -> Tensor:
     slots = torch.arange(window, dtype=torch.int32, device=features.device)
     edges = torch.stack((slots, torch.full_like(slots, window)), 1)
     cost = deciding_costs("features", torch.cat((state.features, features[:, :, None]), 2), edge_graph(edges, window + 1))
-    nearest, least = torch.full_like(state.length, window - 1), cost[:, -1]
-    for slot in range(window - 2, -1, -1):
-        nearer = (window - slot <= state.length) & ((cost[:, slot] <= least) | least.isnan())
-        nearest, least = torch.where(nearer, slot, nearest), torch.where(nearer, cost[:, slot], least)
-    return nearest
+    is_there = slots >= window - state.length[:, None].clamp(min=1)
+    return cost_keys(cost).masked_fill(~is_there, 2**63 - 1).argmin(1)
 
 
 def step(state: SelectiveState, u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor | None = None,

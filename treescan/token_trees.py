@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ._arguments import integer, kind
 from ._indices import Indices, are_indices, can_look, indices
-from .functional import Contexts, Metric, _shape, deciding_costs, minimum_spanning_tree, tree_features
+from .functional import Contexts, Metric, _shape, cost_keys, deciding_costs, minimum_spanning_tree, tree_features
 from .graph import Graph, token_graph
 from .packed import checked_packed, segments_of, starts_of
 from .tree import Tree
@@ -140,10 +140,9 @@ def causal_tree(features: Tensor | Sequence[Tensor], window: SupportsIndex = 3, 
         if contexts is not None:
             before = token[None] if mask is None else mask.cumsum(1) - 1
             there = there & ((before < contexts)[:, :, None] | (back == 1))
-        # In double precision there is room for the order beyond +inf: NaN, and then the tokens that aren't there.
-        cost = cost.double().nan_to_num(nan=1e40, posinf=1e39, neginf=-1e39)
-        cost = cost[:, edge].masked_fill(~there, float("inf"))
-        parent = torch.where(there.any(-1), token - window + cost.argmin(2), token)
+        # Behind NaN come the tokens that aren't there.
+        keys = cost_keys(cost)[:, edge].masked_fill(~there, 2**63 - 1)
+        parent = torch.where(there.any(-1), token - window + keys.argmin(2), token)
     if mask is not None:
         parent = parent.masked_fill(~mask, -1)
     return Tree.from_parents(parent.to(torch.int32), forest=cu_seqlens is not None or mask is not None)

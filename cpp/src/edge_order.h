@@ -14,11 +14,12 @@ struct EdgeOrder {
   uint64_t seed;
 };
 
-// The order of floats as integers: -0 equals +0, and NaN comes after everything.
+// The order of floats as integers: -0 equals +0, and NaN comes after everything. Made of the bits, for comparisons and sums of
+// floats take the smallest numbers for 0 where the processor is told to.
 TREESCAN_FORMULA int32_t sort_key(float cost) {
-  if (cost != cost) return INT32_MAX;
-  const auto bits = cast_bits<int32_t>(cost + 0.0f);  // turns -0 into +0
-  return bits < 0 ? bits ^ INT32_MAX : bits;
+  const auto bits = cast_bits<int32_t>(cost);
+  const int32_t magnitude = bits & INT32_MAX;
+  return magnitude > 0x7f800000 ? INT32_MAX : bits < 0 ? -magnitude : magnitude;
 }
 
 // The mixing step of splitmix64.

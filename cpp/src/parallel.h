@@ -7,6 +7,7 @@
 #include <exception>
 #include <mutex>
 
+#include "floating_point_control.h"
 #include "treescan/treescan.h"
 
 namespace treescan {
@@ -35,19 +36,22 @@ void run_parallel(int64_t count, void (*body)(void *task, int64_t i), void *task
 // How many workers share `tasks` tasks: each worker owns one slice of the scratch memory.
 inline int64_t num_workers(int64_t tasks) { return std::max<int64_t>(1, std::min<int64_t>(num_threads(), tasks)); }
 
-// Calls body(worker, task) for every task in [0, tasks); a worker takes one task at a time. The first exception stops
+// Calls body(worker, task) for every task in [0, tasks); a worker takes one task at a time, and computes as the caller's thread
+// would. The first exception stops
 // the handing out of tasks and is thrown here once all workers have come home.
 template <class Body>
 void for_each_task(int64_t workers, int64_t tasks, Body &&body) {
   struct Shared {
     std::remove_reference_t<Body> &body;
     const int64_t tasks;
+    const uint64_t control;
     std::atomic<int64_t> next{0};
     std::mutex mutex;
     std::exception_ptr failure;
-  } shared{body, tasks, {0}, {}, nullptr};
+  } shared{body, tasks, floating_point_control(), {0}, {}, nullptr};
   const auto work = [](void *pointer, int64_t worker) {
     Shared &s = *static_cast<Shared *>(pointer);
+    const FloatingPointControl control(s.control);
     try {
       for (int64_t task; (task = s.next.fetch_add(1, std::memory_order_relaxed)) < s.tasks;) s.body(worker, task);
     } catch (...) {

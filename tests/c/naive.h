@@ -125,7 +125,7 @@ inline double metric(int32_t kind, const std::vector<double> &a, const std::vect
     aa += a[i] * a[i];
     bb += b[i] * b[i];
   }
-  return kind == TREESCAN_COSINE ? -sum / (std::max(std::sqrt(aa), 1e-8) * std::max(std::sqrt(bb), 1e-8)) : sum;
+  return kind == TREESCAN_COSINE ? (aa == 0 || bb == 0 ? 0 : -sum / (std::sqrt(aa) * std::sqrt(bb))) : sum;
 }
 
 struct Gradients {

@@ -99,6 +99,29 @@ TEST(every_graph_under_every_schedule) {
   });
 }
 
+// Vectors of any length beside each other, and some with infinities and NaN.
+template <class T>
+void compare_lengths() {
+  expect_clean_once([] {
+    const auto value = [](int64_t i) {
+      const int64_t vertex = i / 21 % 12;
+      const bool wide = sizeof(T) == 8;
+      const int exponents[] = {0, wide ? 900 : 120, wide ? -1000 : -110, -40, -1070, wide ? 1020 : 126, -27, -30};
+      if (vertex == 9) return testing::number<T>(0);
+      if (vertex == 10 && i % 21 == 5) return testing::number<T>(INFINITY);
+      if (vertex == 11 && i % 21 == 5) return testing::number<T>(NAN);
+      return testing::number<T>(std::ldexp(feature(i), exponents[vertex % 8]));
+    };
+    for (const Numbers &strides : {Numbers{252, 1, 21}, Numbers{252, 12, 1}}) {
+      const Twin<T> x({1, 21, 12}, [&](int64_t i) { return value(i % 12 * 21 + i / 12); }, strides);
+      compare(grid(3, 4, 8), *x.cpu(), *x.cuda(), TREESCAN_COSINE, 0);
+    }
+  });
+}
+TEST(lengths_of_float32) { compare_lengths<float>(); }
+TEST(lengths_of_float64) { compare_lengths<double>(); }
+TEST(lengths_of_bfloat16) { compare_lengths<treescan::bfloat16>(); }
+
 // More vertices than a block takes at a time, in either layout.
 TEST(larger_graphs) {
   expect_clean_once([] {

@@ -15,6 +15,29 @@ class AnyGraph(Protocol):
     def edge_index(self) -> Tensor: ...
 
 
+def _cosine(a: Tensor, b: Tensor) -> Tensor:
+    """-a·b / (|a| |b|) over dimension 1, 0 where either is 0, of vectors that are first brought to length 1 or so."""
+    return -(_unit(a) * _unit(b)).sum(1)
+
+
+def _unit(vectors: Tensor) -> Tensor:
+    if vectors.shape[1] == 0:
+        return vectors
+    largest = vectors.detach().abs().amax(1, keepdim=True)
+    exponent = torch.where(largest.isfinite(), torch.frexp(largest).exponent, 0).to(vectors.dtype)
+    scaled = _times_power_of_two(vectors, -exponent)
+    norm = torch.linalg.vector_norm(scaled, dim=1, keepdim=True)
+    return scaled / torch.where(norm == 0, 1, norm)
+
+
+def _times_power_of_two(values: Tensor, exponent: Tensor) -> Tensor:
+    """In four steps, for the power itself may be out of range."""
+    quarter = (exponent / 4).trunc()
+    for step in (quarter, quarter, quarter, exponent - 3 * quarter):
+        values = values * 2**step
+    return values
+
+
 def edge_weights(features: Tensor, graph: AnyGraph, metric: str = "cosine", *, exp: bool = False) -> Tensor:
     """As `treescan.edge_weights`, but in the features' own precision (float32 for half types) and differentiable.
 
@@ -36,7 +59,7 @@ def edge_weights(features: Tensor, graph: AnyGraph, metric: str = "cosine", *, e
 
 def _cost(a: Tensor, b: Tensor, metric: str, exp: bool) -> Tensor:
     if metric == "cosine":
-        cost = -torch.nn.functional.cosine_similarity(a, b, dim=1, eps=1e-8)
+        cost = _cosine(a, b)
     elif metric == "l2":
         cost = (a - b).square().sum(1)
     elif metric == "l1":

@@ -125,7 +125,7 @@ typedef struct treescan_tree_output {
 } treescan_tree_output;
 
 typedef enum treescan_metric {
-  TREESCAN_COSINE = 1, /* -cos(a, b) = -(a.b) / (max(|a|, 1e-8) max(|b|, 1e-8)) */
+  TREESCAN_COSINE = 1, /* -cos(a, b) = -(a.b) / (|a| |b|), of vectors of any finite length; 0 if either is 0 */
   TREESCAN_L2 = 2,     /* sum of (a-b)^2 */
   TREESCAN_L1 = 3      /* sum of |a-b| */
 } treescan_metric;

@@ -8,6 +8,7 @@
 #include "cpu/dispatch.h"
 #include "cpu/edge_kernels.h"
 #include "cpu/layout.h"
+#include "cosine.h"
 #include "elementary.h"
 #include "parallel.h"
 #include "validate.h"
@@ -34,34 +35,89 @@ struct Rows {
   const T *operator[](int64_t i) const { return data + i * stride; }
 };
 
+constexpr int partials = 16;  // as edge_kernels.h has them
 constexpr int64_t longest_run = 256;  // of edges that are weighed at a time
 
 // Sums are of T, costs of Cost.
 template <class T, class Cost>
 struct Metric {
+  using Bits = typename Floating<T>::Bits;
+
   const EdgeKernels<T> &kernels;
   int32_t kind;
   int64_t channels;
 
   bool needs_norms() const { return kind == TREESCAN_COSINE; }
 
+  // Of vertices; -1 where the vector has to be scaled, 1 where it is 0.
   void norms(const Rows<T> &rows, int64_t count, T *norm) const {
     kernels.products({rows[0], rows[0], rows.stride, rows.channel_stride, channels, count}, norm);
-    for (int64_t i = 0; i < count; ++i) norm[i] = std::max(std::sqrt(norm[i]), static_cast<T>(1e-8));
+    for (int64_t first = 0; first < count; first += longest_run) {
+      const int64_t size = std::min(longest_run, count - first);
+      Bits leave = 0;
+      for (int64_t i = first; i < first + size; ++i) norm[i] = std::sqrt(norm[i]);
+      for (int64_t i = first; i < first + size; ++i) leave |= leaves_range(norm[i]);
+      if (leave) mark_scaled(rows, first, size, norm + first);
+    }
   }
 
   // Of up to longest_run pairs.
   void costs(const Pairs<T> &pairs, const T *norm_a, const T *norm_b, Cost *cost) const {
     T sums[longest_run];
+    Bits signs = 0;
     switch (kind) {
       case TREESCAN_COSINE:
         kernels.products(pairs, sums);
         for (int64_t i = 0; i < pairs.count; ++i) cost[i] = static_cast<Cost>(-(sums[i] / (norm_a[i] * norm_b[i])));
+        for (int64_t i = 0; i < pairs.count; ++i) signs |= cast_bits<Bits>(norm_a[i]) | cast_bits<Bits>(norm_b[i]);
+        for (int64_t i = 0; signs < 0 && i < pairs.count; ++i)
+          if (norm_a[i] < 0 || norm_b[i] < 0) cost[i] = static_cast<Cost>(scaled_cost(pairs, i));
         return;
       case TREESCAN_L2: kernels.squared_differences(pairs, sums); break;
       default: kernels.absolute_differences(pairs, sums);
     }
     for (int64_t i = 0; i < pairs.count; ++i) cost[i] = static_cast<Cost>(sums[i]);
+  }
+
+ private:
+  Bits largest(const T *vertex, int64_t channel_stride) const {
+    Bits found = 0;
+    for (int64_t c = 0; c < channels; ++c) found = std::max(found, magnitude(vertex[c * channel_stride]));
+    return found;
+  }
+
+  void mark_scaled(const Rows<T> &rows, int64_t first, int64_t count, T *norm) const {
+    Bits found[longest_run] = {};
+    if (rows.stride == 1) {  // a plane for each channel: vectors of them at a time
+      for (int64_t c = 0; c < channels; ++c) {
+        const T *const plane = rows[first] + c * rows.channel_stride;
+        for (int64_t i = 0; i < count; ++i) found[i] = std::max(found[i], magnitude(plane[i]));
+      }
+    } else {
+      for (int64_t i = 0; i < count; ++i)
+        if (leaves_range(norm[i])) found[i] = largest(rows[first + i], rows.channel_stride);
+    }
+    for (int64_t i = 0; i < count; ++i) {
+      const T ordinary = norm[i] == 0 ? 1 : norm[i];
+      norm[i] = leaves_range(norm[i]) & can_scale<T>(found[i]) ? T{-1} : ordinary;
+    }
+  }
+
+  // The cosine cost of a pair of which one has to be scaled, by the same sums over copies that are.
+  T scaled_cost(const Pairs<T> &pairs, int64_t i) const {
+    const T *const a = pairs.a + i * pairs.stride, *const b = pairs.b + i * pairs.stride;
+    const T scale_a = scale_for<T>(largest(a, pairs.channel_stride)), scale_b = scale_for<T>(largest(b, pairs.channel_stride));
+    T partial[3][partials] = {};
+    for (int64_t c = 0; c < channels; ++c) {
+      const T x = a[c * pairs.channel_stride] * scale_a, y = b[c * pairs.channel_stride] * scale_b;
+      partial[0][c % partials] += x * y;
+      partial[1][c % partials] += x * x;
+      partial[2][c % partials] += y * y;
+    }
+    for (T *const sums : partial)
+      for (int half = partials / 2; half > 0; half /= 2)
+        for (int l = 0; l < half; ++l) sums[l] += sums[l + half];
+    return cosine_cost(partial[0][0], std::sqrt(partial[1][0]), std::sqrt(partial[2][0]));
   }
 };
 

@@ -8,12 +8,12 @@ const GridKernels &grid_kernels();
 
 namespace {
 
-void sort_keys(const float *cost, int64_t count, float flip, int32_t *keys) {
+void sort_keys(const float *cost, int64_t count, bool descending, int32_t *keys) {
+  const int32_t flip = descending ? INT32_MIN : 0;
   for (int64_t i = 0; i < count; ++i) {
-    const float value = cost[i] * flip + 0.0f;  // turns -0 into +0
-    const int32_t bits = cast_bits<int32_t>(value);
-    const int32_t key = bits < 0 ? bits ^ INT32_MAX : bits;
-    keys[i] = value != value ? no_edge - 1 : key;
+    const int32_t bits = cast_bits<int32_t>(cost[i]) ^ flip, magnitude = bits & INT32_MAX;
+    const int32_t key = bits < 0 ? -magnitude : magnitude;
+    keys[i] = magnitude > 0x7f800000 ? no_edge - 1 : key;
   }
 }
 

@@ -27,8 +27,8 @@ struct Verdicts {
 constexpr uint8_t is_first = 4;
 
 struct GridKernels {
-  // Keys that sort as the costs do: -0 equals 0, and NaN comes after everything. `flip` is -1 to sort descending, else 1.
-  void (*sort_keys)(const float *cost, int64_t count, float flip, int32_t *keys);
+  // Keys that sort as the costs do, or their negatives: -0 equals 0, and NaN comes after everything.
+  void (*sort_keys)(const float *cost, int64_t count, bool descending, int32_t *keys);
   // For v in [first, last): the Neighbour at the end of the smallest edge at v. That edge is in the tree.
   void (*find_nearest)(const GridEdges &, int64_t first, int64_t last, uint8_t *nearest);
   // For v in [first, last), the verdicts. The smallest edge at a vertex is in the tree, the largest of four around a

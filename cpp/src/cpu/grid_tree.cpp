@@ -145,10 +145,10 @@ void GridTree::build(const CostRow &costs, int64_t item, int32_t root, const tre
 
 void GridTree::set_keys(const CostRow &costs, int64_t item) {
   const EdgeOrder order = costs.order;
-  const float flip = order.kind == EdgeOrder::descending ? -1.0f : 1.0f;
+  const bool descending = order.kind == EdgeOrder::descending;
   const auto fill = [&](int64_t edge, int64_t count, int32_t *keys) {
     if (costs.stride == 1 && order.kind != EdgeOrder::random)
-      return grid_kernels().sort_keys(costs.data + edge, count, flip, keys);
+      return grid_kernels().sort_keys(costs.data + edge, count, descending, keys);
     constexpr int64_t block = 256;
     float values[block];
     for (int64_t first = 0; first < count; first += block) {
@@ -158,7 +158,7 @@ void GridTree::set_keys(const CostRow &costs, int64_t item) {
         const float value = costs.data[e * costs.stride];
         values[i] = order.kind == EdgeOrder::random ? random_cost(value, order.seed, item, e) : value;
       }
-      grid_kernels().sort_keys(values, size, flip, keys + first);
+      grid_kernels().sort_keys(values, size, descending, keys + first);
     }
   };
   const int64_t margin = width_ + 1;
