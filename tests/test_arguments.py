@@ -176,7 +176,10 @@ KINDS["root"] = ({**KINDS["integer"][0]}, {key: make for key, make in KINDS["int
 KINDS["optional tensor"] = (KINDS["tensor"][0], {key: make for key, make in KINDS["tensor"][1].items() if key != "None"})
 KINDS["optional indices"] = (INDICES, {key: make for key, make in KINDS["indices"][1].items() if key != "None"})
 KINDS["optional integer"] = KINDS["integer"]
-KINDS["one context"] = (INTEGERS, {key: make for key, make in KINDS["integer"][1].items() if not key.startswith(("a tensor", "an array", "a list"))})
+KINDS["one context"] = (
+    INTEGERS,
+    {key: make for key, make in KINDS["integer"][1].items() if key not in ("a tensor", "an array", "a list")},
+)
 KINDS["features"] = (KINDS["tensor"][0], {key: make for key, make in KINDS["tensor"][1].items() if key != "integers"})
 KINDS["optional features"] = (KINDS["tensor"][0], {key: make for key, make in KINDS["features"][1].items() if key != "None"})
 KINDS["contexts"] = (
@@ -522,7 +525,8 @@ def test_neighbouring_types(name, argument, form, taken):
     with pytest.raises((TypeError, ValueError)) as caught:
         call(**neighbour)
     # The first words of the message name the argument, or its field.
-    assert str(caught.value).startswith((f"{argument} ", f"{argument}:", f"{argument}'s ", f"{argument}[", f"graph->{argument}: ", "a Tree's")), caught.value
+    names = (f"{argument}{behind}" for behind in (" ", ":", "'s ", "["))
+    assert str(caught.value).startswith((*names, f"graph->{argument}: ", "a Tree's ")), caught.value
 
 
 def public():

@@ -169,7 +169,9 @@ def test_copies_and_pickles(name, way):
     same(found, value)
 
 
-@pytest.mark.parametrize("options", ({}, {"map_location": "cpu"}, {"mmap": True, "map_location": "cpu"}, {"weights_only": False}))
+@pytest.mark.parametrize(
+    "options", ({}, {"map_location": "cpu"}, {"mmap": True, "map_location": "cpu"}, {"weights_only": False})
+)
 @pytest.mark.parametrize("name", values())
 def test_torch_save(name, options, tmp_path):
     """torch.load takes them back by its default, which trusts no class that it wasn't told of."""

@@ -34,8 +34,9 @@ def are_indices(value: object) -> TypeGuard[Indices]:
 
 def can_look(values: Tensor) -> bool:
     """Whether values can be read here and now: not while torch compiles, traces or maps, and not without waiting for a GPU."""
-    return values.is_cpu and not (torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active()
-                                  or torch._C._len_torch_dispatch_stack())
+    return values.is_cpu and not (
+        torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active() or torch._C._len_torch_dispatch_stack()
+    )
 
 
 def indices(name: str, values: Indices) -> Tensor:

@@ -77,14 +77,13 @@ class Tree(NamedTuple):
     @property
     def num_vertices(self) -> int:
         """V, the number of vertices."""
-        return self._sizes[1]
+        return self._sizes()[1]
 
     @property
     def batch_size(self) -> int:
         """B, the number of trees."""
-        return self._sizes[0]
+        return self._sizes()[0]
 
-    @property
     def _sizes(self) -> tuple[int, int]:
         """(B, V), of fields that have these two dimensions: a stack of trees has one more, and would be misread."""
         if self.parent.ndim != 2:
@@ -99,7 +98,7 @@ class Tree(NamedTuple):
 
         In a forest that includes (v, v) for a further root v, and (-1, v) for a vertex in no tree.
         """
-        self._sizes
+        self._sizes()
         child = self.order[:, 1:]
         return torch.stack((self.parent.gather(1, ops.as_index(child)), child), -1)
 
@@ -211,7 +210,7 @@ class Tree(NamedTuple):
             raise ValueError(f"trees must have fewer than {2**31} vertices in all, got {total}")
         parents, first = [], 0
         for tree in trees:
-            batch, vertices = tree._sizes
+            batch, vertices = tree._sizes()
             start = first + vertices * torch.arange(batch, dtype=torch.int32, device=tree.parent.device)[:, None]
             parents.append(torch.where(tree.parent < 0, -1, tree.parent + start).flatten())
             first += batch * vertices
@@ -276,7 +275,7 @@ class Tree(NamedTuple):
         Any order passes that has roots first, parents before their children and vertices in no tree last, not the canonical
         one alone. O(B V log V) in time, O(B V) in memory.
         """
-        self._sizes
+        self._sizes()
         if self.parent.dtype != torch.int32:
             raise ValueError(f"parent must be an int32 tensor, got {kind(self.parent)}")
         expected = Tree.from_parents(self.parent, forest=True)

@@ -77,7 +77,8 @@ class TreeFilter2D(nn.Module):
                  distance_func: Callable[[Tensor, Tensor], Tensor] | None = None, enable_log: bool = False,
                  normalize: bool = True) -> None:
         super().__init__()
-        self.groups, self.sigma, self.normalize = integer("groups", groups, 1), number("sigma", sigma), flag("normalize", normalize)
+        self.groups, self.sigma = integer("groups", groups, 1), number("sigma", sigma)
+        self.normalize = flag("normalize", normalize)
         self.distance_func = self.norm2_distance if distance_func is None else distance_func
 
     @staticmethod

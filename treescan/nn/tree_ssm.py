@@ -122,7 +122,8 @@ class TreeSSM(nn.Module):
     """
 
     def __init__(self, d_model: SupportsIndex, d_state: SupportsIndex = 1, ssm_ratio: float = 2.0,
-                 dt_rank: SupportsIndex | Literal["auto"] = "auto", d_conv: SupportsIndex = 3, conv_bias: bool = False, bias: bool = False, dropout: float = 0.0,
+                 dt_rank: SupportsIndex | Literal["auto"] = "auto", d_conv: SupportsIndex = 3,
+                 conv_bias: bool = False, bias: bool = False, dropout: float = 0.0,
                  metric: Metric = "cosine", dt_min: float = 0.001, dt_max: float = 0.1, dt_scale: float = 1.0,
                  dt_init_floor: float = 1e-4):
         super().__init__()
