@@ -151,7 +151,7 @@ def test_tree_ssm_scans_channels_last(monkeypatch):
     (lambda: nn.TreeSSM(4)(torch.zeros(1, 2, 3, 5)), r"x must have shape \(B, H, W, 4\), got \(1, 2, 3, 5\)"),
     (lambda: nn.TreeFilter2d(sigma=0), "sigma must be > 0, got 0"),
     (lambda: nn.TreeFilter2d(groups=0), "groups must be at least 1, got 0"),
-    (lambda: nn.TreeFilter2d(distance="cosine"), "distance must be 'l2' or 'l1', got 'cosine'"),
+    (lambda: nn.TreeFilter2d(distance="cosine"), "distance must be one of 'l2', 'l1', got 'cosine'"),
     (lambda: nn.TreeFilter2d()(torch.zeros(4, 2, 2)), r"x must have shape \(B, C, H, W\), got \(4, 2, 2\)"),
     (lambda: nn.TreeFilter2d(groups=3)(torch.zeros(1, 4, 2, 2)), "multiple of 3 channels, got 4"),
     (lambda: nn.TreeFilter2d()(torch.zeros(2, 3, 2, 2), torch.zeros(2, 1, 2, 3)),

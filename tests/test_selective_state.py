@@ -158,7 +158,7 @@ def test_errors_name_the_argument(change, error, message):
 
 @pytest.mark.parametrize(("sizes", "message"), [
     (dict(batch_size=0), "batch_size must be at least 1, got 0"), (dict(window=0), "window must be at least 1, got 0"),
-    (dict(window=2), "num_features must be at least 1, got 0"), (dict(num_features=-1), "num_features must be at least 1, got -1"),
+    (dict(window=2), "num_features must be at least 1, got 0"), (dict(num_features=-1), "num_features must be at least 0, got -1"),
 ])
 def test_errors_of_init_state(sizes, message):
     with pytest.raises(ValueError, match=message):

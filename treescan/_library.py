@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import SupportsIndex
+
 from . import __version__
+from ._arguments import integer
 from ._installation import BUILD
 
 try:
@@ -16,7 +19,7 @@ if not __version__ == _compiled == _loaded:
                       f"compiled with the header of {_compiled} and found library {_loaded}: {BUILD}")
 
 
-def set_num_threads(num_threads: int | None) -> None:
+def set_num_threads(num_threads: SupportsIndex | None) -> None:
     """Sets how many threads treescan works with: `num_threads` of its own, or None for as many as torch, and torch's.
 
     None is the default: `torch.set_num_threads` then holds for treescan as well. Without torch it stands for one thread for
@@ -28,11 +31,10 @@ def set_num_threads(num_threads: int | None) -> None:
     2
     >>> set_num_threads(None)
     """
-    if num_threads is not None and (not isinstance(num_threads, int) or isinstance(num_threads, bool)):
-        raise TypeError(f"num_threads must be an integer or None, got {type(num_threads).__name__}")
-    if num_threads is not None and not 1 <= num_threads <= 1024:
-        raise ValueError(f"num_threads must be between 1 and 1024, got {num_threads}")
-    _C.set_num_threads(num_threads)
+    count = None if num_threads is None else integer("num_threads", num_threads)
+    if count is not None and not 1 <= count <= 1024:
+        raise ValueError(f"num_threads must be between 1 and 1024, got {count}")
+    _C.set_num_threads(count)
 
 
 def get_num_threads() -> int:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import ctypes
+from typing import SupportsIndex
 
 import torch
 
 from . import __version__
+from ._arguments import integer
 from ._library import _C as _C  # once more by name: the ops take it from here
 
 
@@ -27,7 +29,7 @@ _C.lend_torch_cuda(lambda index: torch.cuda.current_stream(index).cuda_stream,
                    lambda size, index: torch.empty(size, dtype=torch.uint8, device=torch.device("cuda", index)))
 
 
-def synchronize(device: torch.device | str | int | None = None) -> None:
+def synchronize(device: torch.device | str | SupportsIndex | None = None) -> None:
     """Waits for a CUDA device's current stream, and raises what treescan's calls there found wrong with values.
 
     Calls on a GPU return before their work is done. What is wrong with shapes, dtypes and options they raise at once; an
@@ -42,7 +44,10 @@ def synchronize(device: torch.device | str | int | None = None) -> None:
 
     >>> synchronize("cpu")
     """
-    device = torch.device(f"cuda:{device}" if isinstance(device, int) else device or "cuda")
+    if device is None:
+        device = torch.device("cuda")
+    elif not isinstance(device, torch.device):
+        device = torch.device(device if isinstance(device, str) else f"cuda:{integer('device', device, 0)}")
     if device.type == "cpu":
         return
     if device.type != "cuda":

@@ -3,25 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal, TypeAlias
+from typing import Literal, SupportsIndex, TypeAlias
 
 import torch
 from torch import Tensor
 
 from . import ops
+from ._arguments import flag, integer, kind
+from ._indices import Indices, are_indices
 from .graph import Graph, chain_graph, grid_graph, token_graph
-from .tree import Tree, root_tensor
+from .tree import Root, Tree, root_tensor
 
 # What `direction` and `metric` may be, for annotations elsewhere as well.
 Direction: TypeAlias = Literal["up", "down", "both"]
 Metric: TypeAlias = Literal["cosine", "l2", "l1"]
+Contexts: TypeAlias = "SupportsIndex | Sequence[SupportsIndex] | Indices"
 
 _FLOATS = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
 # Types of at most 16 bits, which float32 holds exactly, and of 32.
 _NARROW = (torch.float16, torch.bfloat16, torch.uint8, torch.int8, torch.uint16, torch.int16)
 _INTEGERS = (torch.uint8, torch.int8, torch.uint16, torch.int16, torch.int32, torch.int64)
 _EXACT_COSTS = (torch.float32, torch.float64, torch.int32, torch.int64)
-_METRICS = {"cosine": "cosine", "l2": "l2", "l1": "l1"}
+METRICS: dict[str, Metric] = {"cosine": "cosine", "l2": "l2", "l1": "l1"}
+DIRECTIONS: dict[str, Direction] = {"up": "up", "down": "down", "both": "both"}
 
 
 def _shape(tensor: Tensor) -> str:
@@ -55,8 +59,8 @@ def tree_features(name: str, features: Tensor) -> Tensor:
     return features
 
 
-def _graph_for(graph: str | Graph, name: str, tensor: Tensor, window: int,
-               context_length: int | Sequence[int] | Tensor | None) -> Graph:
+def _graph_for(graph: str | Graph, name: str, tensor: Tensor, window: SupportsIndex,
+               context_length: Contexts | None) -> Graph:
     """The graph that `graph` names, for features `tensor` of shape (B, C, H, W) or (B, C, L)."""
     if isinstance(graph, Graph):
         if tensor.ndim not in (3, 4):
@@ -68,7 +72,7 @@ def _graph_for(graph: str | Graph, name: str, tensor: Tensor, window: int,
             raise ValueError(f"graph is {graph} with {graph.num_vertices} vertices, but {name} has shape "
                              f"{_shape(tensor)} with {_num_vertices(tensor)}")
         return graph
-    if graph not in ("grid", "tokens", "chain"):
+    if not isinstance(graph, str) or graph not in ("grid", "tokens", "chain"):
         raise ValueError(f"graph must be 'grid', 'tokens', 'chain', a Graph or a Tree, got {graph!r}")
     wanted = 4 if graph == "grid" else 3
     if tensor.ndim != wanted:
@@ -86,20 +90,37 @@ def _num_vertices(tensor: Tensor) -> int:
     return shape[2] if len(shape) == 3 else shape[2] * shape[3]
 
 
-def _spanning_tree(graph: Graph, cost: Tensor, maximum: bool, root: int | Tensor, mask: Tensor | None) -> Tree:
+def check_tree(name: str, tree: Tree, batch: int, vertices: int, other: str, x: Tensor) -> None:
+    """Raises unless `tree` is one of so many vertices and of that batch size or 1, as `other`, x, has."""
+    if not isinstance(tree, Tree):
+        raise TypeError(f"{name} must be a Tree, got {kind(tree)}")
+    parent, order = tree.parent, tree.order
+    shape = parent.shape
+    if len(shape) != 2 or shape[1] != vertices or shape[0] not in (1, batch):
+        raise ValueError(f"{name}'s parent must have shape ({batch}, {vertices}) or (1, {vertices}) for {other} of shape "
+                         f"{_shape(x)}, got {_shape(parent)}")
+    if parent.dtype != torch.int32 or order.dtype != torch.int32:
+        wrong = "parent" if parent.dtype != torch.int32 else "order"
+        raise TypeError(f"{name}'s {wrong} must be an int32 tensor, got {kind(getattr(tree, wrong))}: Tree.from_parents takes "
+                        "others")
+
+
+def _spanning_tree(graph: Graph, cost: Tensor, maximum: bool, root: Root, mask: Tensor | None) -> Tree:
     if mask is not None:
         return spanning_forest(graph, cost, maximum, root, _segments_of_mask(mask, graph, cost.shape[0]))
     roots = root_tensor(root, cost.shape[0], cost)
+    maximum = flag("maximum", maximum)
     parent, order, depth, edge = ops.minimum_spanning_tree(cost, *graph.arguments, maximum, roots, None)
     # A view takes as long as a tenth of a small image's tree. The caller's own tensor may change, so that isn't kept.
-    roots = roots if cost.shape[0] == 1 and not isinstance(root, Tensor) else order[:, 0]
+    roots = roots if cost.shape[0] == 1 and type(root) is int else order[:, 0]
     return Tree(parent, order, depth, roots, edge)
 
 
-def spanning_forest(graph: Graph, cost: Tensor, maximum: bool, root: int | Tensor, segments: Tensor) -> Tree:
+def spanning_forest(graph: Graph, cost: Tensor, maximum: bool, root: Root, segments: Tensor) -> Tree:
     """The minimum spanning forest of a graph without the edges between segments: labels, (B|1, V) int32, -1 for none."""
-    root = root_tensor(root, cost.shape[0], cost)
-    return Tree.of_forest(*ops.minimum_spanning_tree(cost, *graph.arguments, maximum, root, segments))
+    roots = root_tensor(root, cost.shape[0], cost)
+    return Tree.of_forest(*ops.minimum_spanning_tree(cost, *graph.arguments, flag("maximum", maximum), roots,
+                                    segments))
 
 
 def _segments_of_mask(mask: Tensor, graph: Graph, batch: int) -> Tensor:
@@ -175,7 +196,8 @@ def edge_weights(features: Tensor, graph: Graph, metric: Metric = "cosine", *, e
     if dtype not in (torch.float32, torch.float64):
         raise TypeError(f"dtype must be torch.float32 or torch.float64, got {dtype}")
     features = tree_features("features", features)
-    ops.choice("metric", metric, _METRICS)
+    exp = flag("exp", exp)
+    ops.choice("metric", metric, METRICS)
     _graph_for(graph, "features", features, 0, None)
     return _edge_weights(features, graph, metric, exp, dtype)
 
@@ -188,11 +210,11 @@ def _edge_weights(features: Tensor, graph: Graph, metric: str, exp: bool, dtype:
 def deciding_costs(name: str, features: Tensor, graph: Graph, metric: Metric = "cosine") -> Tensor:
     """The costs that a tree of these features is decided by: `edge_weights` in a dtype with room for their differences."""
     features = tree_features(name, features)
-    ops.choice("metric", metric, _METRICS)
+    ops.choice("metric", metric, METRICS)
     return _edge_weights(features, graph, metric, False, torch.float64 if features.dtype == torch.float64 else torch.float32)
 
 
-def minimum_spanning_tree(graph: Graph, cost: Tensor, *, maximum: bool = False, root: int | Tensor = 0,
+def minimum_spanning_tree(graph: Graph, cost: Tensor, *, maximum: bool = False, root: Root = 0,
                           mask: Tensor | None = None) -> Tree:
     """The spanning tree of least total cost, unique under the order (cost, edge index).
 
@@ -201,7 +223,7 @@ def minimum_spanning_tree(graph: Graph, cost: Tensor, *, maximum: bool = False, 
         cost: (B, E), of any floating dtype or integers but uint64: compared as they are. -0 equals +0, infinities are
             ordinary, NaN comes last.
         maximum: the tree of greatest cost, under the order (-cost, edge index); NaN comes last here too.
-        root: a vertex, or a (B,) integer tensor with one for each item.
+        root: a vertex, or (B,) indices with one for each item.
         mask: (B|1, V), or (B|1, H, W) for a grid, bool: True for vertices that take part. The others are in no tree. The
             result is then the minimum spanning forest, be it connected or not; each of its trees is rooted at `root` if
             that lies in it, else at its lowest vertex.
@@ -222,7 +244,7 @@ def minimum_spanning_tree(graph: Graph, cost: Tensor, *, maximum: bool = False, 
     return _spanning_tree(graph, _check_cost(graph, cost), maximum, root, mask)
 
 
-def random_spanning_tree(graph: Graph, cost: Tensor, *, seed: int, root: int | Tensor = 0) -> Tree:
+def random_spanning_tree(graph: Graph, cost: Tensor, *, seed: SupportsIndex, root: Root = 0) -> Tree:
     """A random spanning tree that prefers cheap edges.
 
     Edges are drawn one by one without replacement, each with probability in proportion to exp(-cost), and kept unless
@@ -240,20 +262,19 @@ def random_spanning_tree(graph: Graph, cost: Tensor, *, seed: int, root: int | T
 
     Source: Efraimidis and Spirakis, "Weighted random sampling with a reservoir" (2006), for the drawing by sorted keys.
     """
-    if not isinstance(seed, int):
-        raise TypeError(f"seed must be an integer, got {type(seed).__name__}")
-    if not 0 <= seed < 2**64:
-        raise ValueError(f"seed must be in [0, 2^64), got {seed}")
+    number = integer("seed", seed)
+    if not 0 <= number < 2**64:
+        raise ValueError(f"seed must be in [0, 2^64), got {number}")
     cost = _check_cost(graph, cost)
-    root = root_tensor(root, cost.shape[0], cost)
-    signed = seed - 2**64 if seed >= 2**63 else seed  # an op's integers are signed
-    parent, order, depth, edge = ops.random_spanning_tree(cost, *graph.arguments, signed, root)
+    roots = root_tensor(root, cost.shape[0], cost)
+    signed = number - 2**64 if number >= 2**63 else number  # an op's integers are signed
+    parent, order, depth, edge = ops.random_spanning_tree(cost, *graph.arguments, signed, roots)
     return Tree(parent, order, depth, order[:, 0], edge)
 
 
 def build_tree(features: Tensor, graph: str | Graph = "grid", *, metric: Metric = "cosine", maximum: bool = False,
-               root: int | Tensor = 0, window: int = 3,
-               context_length: int | Sequence[int] | Tensor | None = None, mask: Tensor | None = None) -> Tree:
+               root: Root = 0, window: SupportsIndex = 3,
+               context_length: Contexts | None = None, mask: Tensor | None = None) -> Tree:
     """The minimum spanning tree of features: `edge_weights` and `minimum_spanning_tree` in one call.
 
     Arguments:
@@ -276,24 +297,24 @@ def build_tree(features: Tensor, graph: str | Graph = "grid", *, metric: Metric 
     return _spanning_tree(graph, deciding_costs("features", features, graph, metric), maximum, root, mask)
 
 
-def _tree_for_scan(x: Tensor, graph: str | Graph, guide: Tensor | None, metric: Metric, maximum: bool, root: int | Tensor,
-                   window: int, context_length: int | Sequence[int] | Tensor | None, mask: Tensor | None) -> Tree:
+def _tree_for_scan(x: Tensor, graph: str | Graph, guide: Tensor | None, metric: Metric, maximum: bool, root: Root,
+                   window: SupportsIndex, context_length: Contexts | None, mask: Tensor | None) -> Tree:
     name, features = ("x", x) if guide is None else ("guide", guide)
     features = tree_features(name, features)
     graph = _graph_for(graph, name, features, window, context_length)
     if guide is not None and (features.shape[0] != x.shape[0] or _num_vertices(features) != _num_vertices(x)):
         raise ValueError(f"guide must have x's batch size and vertices, x has shape {_shape(x)}, guide {_shape(guide)}")
-    ops.choice("metric", metric, _METRICS)
+    ops.choice("metric", metric, METRICS)
     if graph.kind == "chain":  # whose one tree doesn't depend on features
-        shared = mask is None and not (isinstance(root, Tensor) and root.ndim == 1 and root.shape[0] > 1)
+        shared = mask is None and not (are_indices(root) and root.ndim == 1 and root.shape[0] > 1)
         cost = x.new_zeros((1 if shared else x.shape[0], graph.num_edges), dtype=torch.float32)
         return _spanning_tree(graph, cost, False, root, mask)
     return _spanning_tree(graph, deciding_costs(name, features, graph, metric), maximum, root, mask)
 
 
 def tree_scan(x: Tensor, weights: Tensor, graph: str | Graph | Tree = "grid", *, direction: Direction = "both",
-              guide: Tensor | None = None, metric: Metric = "cosine", maximum: bool = False, root: int | Tensor = 0,
-              window: int = 3, context_length: int | Sequence[int] | Tensor | None = None,
+              guide: Tensor | None = None, metric: Metric = "cosine", maximum: bool = False, root: Root = 0,
+              window: SupportsIndex = 3, context_length: Contexts | None = None,
               mask: Tensor | None = None, out: Tensor | None = None) -> Tensor:
     """State propagation along a tree, in time linear in its vertices.
 
@@ -353,11 +374,8 @@ def tree_scan(x: Tensor, weights: Tensor, graph: str | Graph | Tree = "grid", *,
     if isinstance(graph, Tree):
         if mask is not None:
             raise ValueError("mask can't be given beside a Tree: give it to what builds the tree")
+        check_tree("graph", graph, x.shape[0], _num_vertices(x), "x", x)
         parent, order = graph.parent, graph.order
-        shape = parent.shape
-        if len(shape) != 2 or shape[1] != _num_vertices(x) or shape[0] not in (1, x.shape[0]):
-            raise ValueError(f"graph's parent must have shape ({x.shape[0]}, {_num_vertices(x)}) or "
-                             f"(1, {_num_vertices(x)}) for x of shape {_shape(x)}, got {_shape(parent)}")
     else:
         tree = _tree_for_scan(x, graph, guide, metric, maximum, root, window, context_length, mask)
         parent, order = tree.parent, tree.order

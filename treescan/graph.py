@@ -6,12 +6,16 @@ edge with the lower index; `Graph.edge_index` lists them when somebody wants to 
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from typing import SupportsIndex
 
 import torch
 from torch import Tensor
+from torch.utils._pytree import GetAttrKey, register_pytree_node
+
+from ._arguments import integer
+from ._indices import Indices, are_indices, indices
 
 _MAX_INDEX = 2**31 - 1  # vertices and edges are named by 32-bit indices
 
@@ -106,15 +110,9 @@ class Graph:
         return f"chain_graph({self.length})"
 
 
-def _size(name: str, value: int, least: int = 1) -> int:
-    if not isinstance(value, (int, torch.SymInt)):
-        try:
-            value = operator.index(value)
-        except TypeError:
-            raise TypeError(f"{name} must be an integer, got {type(value).__name__}") from None
-    if value < least:
-        raise ValueError(f"{name} must be at least {least}, got {value}")
-    return value
+def transpose(edges: Tensor) -> str:
+    """What an error adds for edges that lie the other way round, as PyTorch Geometric's do."""
+    return ": give its transpose, .T" if edges.ndim == 2 and edges.shape[0] == 2 else ""
 
 
 def _checked(graph: Graph) -> Graph:
@@ -124,7 +122,7 @@ def _checked(graph: Graph) -> Graph:
     return graph
 
 
-def grid_graph(height: int, width: int, connectivity: int = 4) -> Graph:
+def grid_graph(height: SupportsIndex, width: SupportsIndex, connectivity: SupportsIndex = 4) -> Graph:
     """The grid of height × width pixels, vertex `r * width + c`, linked to their 4 or 8 neighbours.
 
     Raises ValueError for a size below 1, another connectivity, or more vertices or edges than a 32-bit index can name.
@@ -138,13 +136,15 @@ def grid_graph(height: int, width: int, connectivity: int = 4) -> Graph:
 
     Source: Xiao et al., "GrootVL: Tree Topology is All You Need in State Space Model", section 3.2 (4 neighbours).
     """
+    connectivity = integer("connectivity", connectivity)
     if connectivity not in (4, 8):
         raise ValueError(f"connectivity must be 4 or 8, got {connectivity}")
-    return _checked(Graph("grid", height=_size("height", height), width=_size("width", width),
+    return _checked(Graph("grid", height=integer("height", height, 1), width=integer("width", width, 1),
                           connectivity=connectivity))
 
 
-def token_graph(length: int, window: int = 3, context_length: int | Sequence[int] | Tensor | None = None) -> Graph:
+def token_graph(length: SupportsIndex, window: SupportsIndex = 3,
+                context_length: SupportsIndex | Sequence[SupportsIndex] | Indices | None = None) -> Graph:
     """A sequence of `length` tokens: a chain, in which the context sees `window` tokens ahead.
 
     Vertex i is linked to i+1 everywhere, and to i+2 ... i+window inside the context, which is the last
@@ -153,7 +153,7 @@ def token_graph(length: int, window: int = 3, context_length: int | Sequence[int
     Arguments:
         length: the number of tokens, at least 1.
         window: at least 1; 1 makes a chain.
-        context_length: an int for all batch items, or B of them (sequence or (B,) integer tensor), each in
+        context_length: an int for all batch items, or B of them (sequence or (B,) indices), each in
             [0, length]; None for all of it. Edges are numbered as for the longest context; those that an item lacks
             cost +inf and take part in nothing. A tensor is read at once: inside `torch.compile`, and where nothing should
             wait for a GPU, give ints.
@@ -165,23 +165,23 @@ def token_graph(length: int, window: int = 3, context_length: int | Sequence[int
 
     Source: Xiao et al., "GrootVL: Tree Topology is All You Need in State Space Model", section 3.3.
     """
-    length, window = _size("length", length), _size("window", window)
-    if isinstance(context_length, Tensor):
-        if context_length.is_floating_point() or context_length.ndim > 1:
-            raise TypeError("context_length must be an integer tensor of shape (B,), got "
-                            f"{context_length.dtype} of shape {tuple(context_length.shape)}")
-        context_length = context_length.tolist()
-    if context_length is not None:
-        if not isinstance(context_length, Sequence):
-            context_length = (context_length,)
-        context_length = tuple(_size("context_length", item, least=0) for item in context_length)
-        for item in context_length:
-            if item > length:
-                raise ValueError(f"context_length must be at most length = {length}, got {item}")
-    return _checked(Graph("tokens", length=length, window=window, context_length=context_length))
+    length, window = integer("length", length, 1), integer("window", window, 1)
+    if context_length is None:
+        return _checked(Graph("tokens", length=length, window=window))
+    if are_indices(context_length):
+        tensor = indices("context_length", context_length)
+        if tensor.ndim > 1:
+            raise ValueError(f"context_length must be an integer or have shape (B,), got shape {tuple(tensor.shape)}")
+        context_length = tensor.tolist()
+    listed = context_length if isinstance(context_length, Sequence) else (context_length,)
+    contexts = tuple(integer("context_length", item, 0) for item in listed)
+    for item in contexts:
+        if item > length:
+            raise ValueError(f"context_length must be at most length = {length}, got {item}")
+    return _checked(Graph("tokens", length=length, window=window, context_length=contexts))
 
 
-def chain_graph(length: int) -> Graph:
+def chain_graph(length: SupportsIndex) -> Graph:
     """The chain 0 - 1 - ... - (length-1), whose only spanning tree makes a scan the ordinary recurrence.
 
     Raises ValueError for a length below 1 or past what a 32-bit index can name. O(1) in time and memory.
@@ -189,14 +189,15 @@ def chain_graph(length: int) -> Graph:
     >>> chain_graph(3).edge_index.tolist()
     [[0, 1], [1, 2]]
     """
-    return _checked(Graph("chain", length=_size("length", length)))
+    return _checked(Graph("chain", length=integer("length", length, 1)))
 
 
-def edge_graph(edge_index: Tensor, num_vertices: int) -> Graph:
+def edge_graph(edge_index: Indices, num_vertices: SupportsIndex) -> Graph:
     """Any graph, from the list of its edges.
 
     Arguments:
-        edge_index: (E, 2), or (B, E, 2) for one list per batch item; int32 or int64, kept and not copied.
+        edge_index: (E, 2), or (B, E, 2) for one list per batch item: a tensor or a NumPy array of any integer type. An
+            int32 or int64 tensor is kept and not copied.
         num_vertices: V; every index must be in [0, V), which is checked where a tree is built. The list must be on the
             device of the features or costs that come with it.
 
@@ -205,9 +206,23 @@ def edge_graph(edge_index: Tensor, num_vertices: int) -> Graph:
     >>> edge_graph(torch.tensor([[0, 1], [2, 1]]), 3).num_edges
     2
     """
-    if not isinstance(edge_index, Tensor) or edge_index.dtype not in (torch.int32, torch.int64):
-        got = edge_index.dtype if isinstance(edge_index, Tensor) else type(edge_index).__name__
-        raise TypeError(f"edge_index must be an int32 or int64 tensor, got {got}")
-    if edge_index.ndim not in (2, 3) or edge_index.shape[-1] != 2:
-        raise ValueError(f"edge_index must have shape (E, 2) or (B, E, 2), got {tuple(edge_index.shape)}")
-    return _checked(Graph("edges", vertices=_size("num_vertices", num_vertices), edges=edge_index))
+    if isinstance(edge_index, Tensor) and edge_index.dtype == torch.int64:
+        edges = edge_index
+    else:
+        edges = indices("edge_index", edge_index)
+    if edges.ndim not in (2, 3) or edges.shape[-1] != 2:
+        raise ValueError(f"edge_index must have shape (E, 2) or (B, E, 2), got {tuple(edges.shape)}{transpose(edges)}")
+    return _checked(Graph("edges", vertices=integer("num_vertices", num_vertices, 1), edges=edges))
+
+
+# What torch has to be told, to save exported programs that take or return a Graph, and to load Graphs with weights_only. Its
+# kind is part of the structure: a saved program can't return a string, as `torch.export.register_dataclass` would have it.
+_FIELDS = [field.name for field in fields(Graph)][1:]
+register_pytree_node(
+    Graph,
+    lambda graph: ([getattr(graph, name) for name in _FIELDS], graph.kind),
+    lambda values, kind: Graph(kind, *values),
+    serialized_type_name="treescan.Graph",
+    flatten_with_keys_fn=lambda graph: ([(GetAttrKey(name), getattr(graph, name)) for name in _FIELDS], graph.kind),
+)
+torch.serialization.add_safe_globals([Graph])

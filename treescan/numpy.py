@@ -9,12 +9,12 @@ Pictures are (H, W) or (H, W, C) arrays as scikit-image has them, of any floatin
 
 from __future__ import annotations
 
-import operator
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, SupportsIndex
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ._arguments import flag, integer, number
 from ._library import _C
 
 __all__ = ["EdgeWeights", "Tree", "edge_weights", "minimum_spanning_tree", "tree_filter", "tree_scan"]
@@ -64,7 +64,7 @@ class Tree(NamedTuple):
 
 
 def _choice(name: str, value: str, choices: dict[str, int]) -> int:
-    if value not in choices:
+    if not isinstance(value, str) or value not in choices:
         raise ValueError(f"{name} must be one of {', '.join(map(repr, choices))}, got {value!r}")
     return choices[value]
 
@@ -99,9 +99,14 @@ def _picture(name: str, values: ArrayLike) -> NDArray[Any]:
     return planes
 
 
+def _neighbours(connectivity: SupportsIndex) -> int:
+    neighbours = integer("connectivity", connectivity)
+    if neighbours not in (4, 8):
+        raise ValueError(f"connectivity must be 4 or 8, got {neighbours}")
+    return neighbours
+
+
 def _grid(height: int, width: int, connectivity: int) -> tuple[int, list[int], None, None]:
-    if connectivity not in (4, 8):
-        raise ValueError(f"connectivity must be 4 or 8, got {connectivity!r}")
     return _C.GRAPH_KINDS["grid"], [height, width, connectivity, 0, 0, 0], None, None
 
 
@@ -123,7 +128,7 @@ def _cost(picture: NDArray[Any], metric: str, connectivity: int) -> NDArray[Any]
     return cost
 
 
-def edge_weights(image: ArrayLike, *, metric: Metric = "l2", connectivity: int = 4) -> EdgeWeights:
+def edge_weights(image: ArrayLike, *, metric: Metric = "l2", connectivity: SupportsIndex = 4) -> EdgeWeights:
     """What the edges of a picture's grid cost, from the values f at their ends.
 
         "cosine"  -f[a]·f[b] / (|f[a]| |f[b]|), 0 if either is 0
@@ -150,11 +155,12 @@ def edge_weights(image: ArrayLike, *, metric: Metric = "l2", connectivity: int =
     """
     picture = _picture("image", image)
     height, width = picture.shape[2:]
-    return EdgeWeights(_edges(height, width, connectivity), _cost(picture, metric, connectivity)[0])
+    neighbours = _neighbours(connectivity)
+    return EdgeWeights(_edges(height, width, neighbours), _cost(picture, metric, neighbours)[0])
 
 
-def minimum_spanning_tree(image: ArrayLike, *, metric: Metric = "l2", connectivity: int = 4, maximum: bool = False,
-                          root: int = 0, mask: ArrayLike | None = None) -> Tree:
+def minimum_spanning_tree(image: ArrayLike, *, metric: Metric = "l2", connectivity: SupportsIndex = 4, maximum: bool = False,
+                          root: SupportsIndex = 0, mask: ArrayLike | None = None) -> Tree:
     """The spanning tree of a picture's grid of least total cost, unique under the order (cost, edge index).
 
     Arguments:
@@ -176,7 +182,8 @@ def minimum_spanning_tree(image: ArrayLike, *, metric: Metric = "l2", connectivi
     return _tree(_picture("image", image), metric, connectivity, maximum, root, mask)
 
 
-def _tree(picture: NDArray[Any], metric: str, connectivity: int, maximum: bool, root: int, mask: ArrayLike | None) -> Tree:
+def _tree(picture: NDArray[Any], metric: str, connectivity: SupportsIndex, maximum: bool, root: SupportsIndex,
+          mask: ArrayLike | None) -> Tree:
     height, width = picture.shape[2:]
     segments = None
     if mask is not None:
@@ -186,13 +193,14 @@ def _tree(picture: NDArray[Any], metric: str, connectivity: int, maximum: bool, 
         if mask.shape != (height, width):
             raise ValueError(f"mask must have the picture's shape {(height, width)}, got {mask.shape}")
         segments = _View(mask.reshape(1, -1).astype(np.int32) - 1)
-    root = operator.index(root)
-    if not 0 <= root < height * width:
-        raise ValueError(f"root must be a vertex in [0, {height * width}), got {root}")
-    cost = _cost(picture, metric, connectivity)
+    vertex = integer("root", root)
+    if not 0 <= vertex < height * width:
+        raise ValueError(f"root must be a vertex in [0, {height * width}), got {vertex}")
+    neighbours, maximum = _neighbours(connectivity), flag("maximum", maximum)
+    cost = _cost(picture, metric, neighbours)
     tree = [np.empty((1, height * width), np.int32) for _ in range(4)]
-    _C.minimum_spanning_tree(*_grid(height, width, connectivity), _View(cost), bool(maximum),
-                             _View(np.full(1, root, np.int32)), segments, *map(_View, tree))
+    _C.minimum_spanning_tree(*_grid(height, width, neighbours), _View(cost), maximum,
+                             _View(np.full(1, vertex, np.int32)), segments, *map(_View, tree))
     return Tree(*(field[0] for field in tree))
 
 
@@ -261,7 +269,7 @@ def _parent_and_order(tree: Tree | ArrayLike, vertices: int) -> tuple[NDArray[np
     return parent[0], order[0]
 
 
-def tree_filter(image: ArrayLike, sigma_color: float, *, guide: ArrayLike | None = None, connectivity: int = 4,
+def tree_filter(image: ArrayLike, sigma_color: float, *, guide: ArrayLike | None = None, connectivity: SupportsIndex = 4,
                 mask: ArrayLike | None = None) -> NDArray[Any]:
     """Edge-preserving smoothing: every pixel becomes a mean of all, weighted along the minimum spanning tree.
 
@@ -286,7 +294,8 @@ def tree_filter(image: ArrayLike, sigma_color: float, *, guide: ArrayLike | None
 
     Source: Song et al., "Learnable Tree Filter for Structure-preserving Feature Transform" (NeurIPS 2019), section 3.1.
     """
-    if not 0 < sigma_color < np.inf:
+    sigma = number("sigma_color", sigma_color)
+    if not 0 < sigma < np.inf:
         raise ValueError(f"sigma_color must be above 0 and finite, got {sigma_color!r}")
     picture = _picture("image", image)
     values = picture[0].transpose(1, 2, 0)
@@ -302,7 +311,7 @@ def tree_filter(image: ArrayLike, sigma_color: float, *, guide: ArrayLike | None
     if mask is not None:
         flat = np.where(inside, flat, 0)
     distance = np.square(flat - flat[:, np.where(inside, tree.parent, 0)]).sum(0).reshape(values.shape[:2])
-    weights = np.exp(-distance / sigma_color**2).astype(values.dtype)
+    weights = np.exp(-distance / sigma**2).astype(values.dtype)
     beside = np.concatenate((values, np.ones_like(values[..., :1])), 2)
     sums = tree_scan(beside, weights, tree)
     # In a tree every pixel has at least its own weight, 1.

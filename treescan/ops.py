@@ -437,3 +437,21 @@ def _graph_op_vmap(op: OpOverload[..., Any]) -> Callable[..., tuple[Any, Any]]:
 
 for _op in (edge_weights, minimum_spanning_tree):
     torch.library.register_vmap(_op, _graph_op_vmap(_op), lib=_library)
+
+
+def _tree_op_vmap(op: OpOverload[..., Any]) -> Callable[..., tuple[Any, Any]]:
+    """The ops that take trees, and perhaps their roots: the mapped dimension joins the batch."""
+
+    def rule(info: VmapInfo, in_dims: Sequence[int | None], trees: Tensor, *options: object) -> tuple[Any, Any]:
+        size = info.batch_size
+        batch = trees.shape[1 if in_dims[0] == 0 else 0]
+        folded = [_fold(option, dim, size, 0, batch) if isinstance(option, Tensor) else option
+                  for option, dim in zip(options, in_dims[1:])]
+        outputs = op(_fold(trees, in_dims[0], size), *folded)
+        return tuple(_unfold(output, size) for output in outputs), (0,) * len(outputs)
+
+    return rule
+
+
+for _tree_op in (tree_from_edges, tree_from_parents, forest_from_parents):
+    torch.library.register_vmap(_tree_op, _tree_op_vmap(_tree_op), lib=_library)

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
+from typing import SupportsIndex
 
 import torch
 from torch import Tensor
 
+from ._arguments import integer, kind
+from ._indices import Indices, can_look, indices
 from .functional import Metric, _graph_for, _shape, deciding_costs, spanning_forest, tree_features
 from .graph import edge_graph, grid_graph
 from .tree import Tree
 
 
-def packed_tree(features: Tensor, cu_seqlens: Tensor | None = None, graph: str = "tokens", *,
-                sizes: Sequence[tuple[int, int]] | None = None, metric: Metric = "cosine", maximum: bool = False,
-                window: int = 3) -> Tree:
+def packed_tree(features: Tensor, cu_seqlens: Indices | None = None, graph: str = "tokens", *,
+                sizes: Iterable[Iterable[SupportsIndex]] | None = None, metric: Metric = "cosine", maximum: bool = False,
+                window: SupportsIndex = 3) -> Tree:
     """The minimum spanning trees of packed sequences or images: one forest, in which every part has a tree of its own.
 
     A scan along it equals one call for each part, bit for bit, as do its gradients. The root of each tree is the part's
@@ -22,7 +25,7 @@ def packed_tree(features: Tensor, cu_seqlens: Tensor | None = None, graph: str =
 
     Arguments:
         features: (1, C, T), the parts one behind the other; of any strides and dtype that `build_tree` takes.
-        cu_seqlens: for sequences, (S+1,) int32 or int64: where each of S sequences begins, and T at the end. Sequences
+        cu_seqlens: for sequences, (S+1,) indices: where each of S sequences begins, and T at the end. Sequences
             may be empty. Inside `torch.compile`, and on a GPU, the values are not looked at; tokens past the last end
             are then a sequence of their own.
         graph: "tokens" or "chain" for sequences, "grid" for images.
@@ -39,16 +42,16 @@ def packed_tree(features: Tensor, cu_seqlens: Tensor | None = None, graph: str =
     tensor([0], dtype=torch.int32)
     """
     features = checked_packed(features)
-    if graph == "grid":
+    if isinstance(graph, str) and graph == "grid":
         if sizes is None or cu_seqlens is not None:
             raise ValueError("graph='grid' takes sizes, the (height, width) of each image, and no cu_seqlens")
         return _tree_of_images(features, sizes, metric, maximum)
-    if graph not in ("tokens", "chain"):
+    if not isinstance(graph, str) or graph not in ("tokens", "chain"):
         raise ValueError(f"graph must be 'tokens', 'chain' or 'grid', got {graph!r}")
     if sizes is not None or cu_seqlens is None:
         raise ValueError(f"graph={graph!r} takes cu_seqlens, where each sequence begins, and no sizes")
     packed = _graph_for(graph, "features", features, window, None)
-    segments = segments_of(cu_seqlens, features)[None]
+    segments = segments_of(starts_of(cu_seqlens, features), features)[None]
     return spanning_forest(packed, deciding_costs("features", features, packed, metric), maximum, 0, segments)
 
 
@@ -60,31 +63,40 @@ def checked_packed(features: Tensor) -> Tensor:
     return features
 
 
-def segments_of(cu_seqlens: Tensor, features: Tensor) -> Tensor:
+def starts_of(cu_seqlens: Indices, features: Tensor) -> Tensor:
+    """Where each of several packed sequences begins, and where the last one ends: (S+1,) int32 on the features' device."""
+    starts = indices("cu_seqlens", cu_seqlens)
+    if starts.ndim != 1 or starts.shape[0] < 2:
+        raise ValueError(f"cu_seqlens must have shape (S+1,) for S >= 1 sequences, got {_shape(starts)}")
+    total = features.shape[2]
+    if can_look(starts) and (starts[0] != 0 or starts[-1] != total or (starts.diff() < 0).any()):
+        raise ValueError(f"cu_seqlens must ascend from 0 to {total} for features of shape {_shape(features)}, got "
+                         f"{starts.tolist()}")
+    return starts.to(features.device)
+
+
+def segments_of(starts: Tensor, features: Tensor) -> Tensor:
     """The number of the sequence that each vertex of packed features is in, (T,) int32."""
-    if not isinstance(cu_seqlens, Tensor) or cu_seqlens.dtype not in (torch.int32, torch.int64):
-        got = cu_seqlens.dtype if isinstance(cu_seqlens, Tensor) else type(cu_seqlens).__name__
-        raise TypeError(f"cu_seqlens must be an int32 or int64 tensor, got {got}")
-    if cu_seqlens.ndim != 1 or cu_seqlens.shape[0] < 2:
-        raise ValueError(f"cu_seqlens must have shape (S+1,) for S >= 1 sequences, got {_shape(cu_seqlens)}")
-    total = features.shape[2]
-    if cu_seqlens.is_cpu and not torch.compiler.is_compiling():
-        if cu_seqlens[0] != 0 or cu_seqlens[-1] != total or (cu_seqlens.diff() < 0).any():
-            raise ValueError(f"cu_seqlens must ascend from 0 to {total} for features of shape {_shape(features)}, got "
-                             f"{cu_seqlens.tolist()}")
-    vertex = torch.arange(total, dtype=cu_seqlens.dtype, device=features.device)
-    return torch.searchsorted(cu_seqlens.to(features.device), vertex, right=True, out_int32=True) - 1
+    vertex = torch.arange(features.shape[2], dtype=torch.int32, device=features.device)
+    return torch.searchsorted(starts, vertex, right=True, out_int32=True) - 1
 
 
-def _tree_of_images(features: Tensor, sizes: Sequence[tuple[int, int]], metric: Metric, maximum: bool) -> Tree:
+def _tree_of_images(features: Tensor, sizes: Iterable[Iterable[SupportsIndex]], metric: Metric, maximum: bool) -> Tree:
     total = features.shape[2]
+    try:
+        pairs = [(height, width) for height, width in sizes]
+    except (TypeError, ValueError):
+        raise TypeError(f"sizes must hold (height, width) pairs, got {kind(sizes)}: {sizes}") from None
     edges, first = [], 0
-    for height, width in sizes:
-        edges.append(grid_graph(height, width).edge_index_on(features.device) + first)
-        first += height * width
+    for height, width in pairs:
+        image = grid_graph(integer("sizes", height, 1), integer("sizes", width, 1))
+        edges.append(image.edge_index_on(features.device) + first)
+        first += image.num_vertices
     if first != total:
         raise ValueError(f"sizes must add up to {total} pixels for features of shape {_shape(features)}, got {first} in "
-                         f"{list(sizes)}")
+                         f"{[(int(height), int(width)) for height, width in pairs]}")
+    if not edges:
+        raise ValueError("sizes must hold at least one (height, width) pair, got none")
     packed = edge_graph(torch.cat(edges), total)
     return spanning_forest(packed, deciding_costs("features", features, packed, metric), maximum, 0,
                            features.new_zeros((1, total), dtype=torch.int32))

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from . import ops, ops_selective
-from .functional import Direction, _check_floats, _num_vertices, _shape
+from ._arguments import flag
+from .functional import Direction, _check_floats, _num_vertices, _shape, check_tree
 from .tree import Tree
 
 _DIRECTIONS = {"up": "up", "down": "down", "both": "both"}
@@ -122,6 +123,7 @@ def selective_tree_scan(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tenso
     et al., "GrootVL: Tree Topology is All You Need in State Space Model", section 3.2.
     """
     _check_like("u", u, u)
+    delta_softplus, return_last_state = flag("delta_softplus", delta_softplus), flag("return_last_state", return_last_state)
     if u.ndim not in (3, 4):
         raise ValueError(f"u must have shape (B, D, L) or (B, D, H, W), got {_shape(u)}")
     ops.choice("direction", direction, _DIRECTIONS)
@@ -142,12 +144,7 @@ def selective_tree_scan(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tenso
         D = check_parameter("D", D, u, (channels,), f"(D,) = ({channels},)")
     if delta_bias is not None:
         delta_bias = check_parameter("delta_bias", delta_bias, u, (channels,), f"(D,) = ({channels},)")
-    if not isinstance(tree, Tree):
-        raise TypeError(f"tree must be a Tree, got {type(tree).__name__}")
-    vertices = _num_vertices(u)
-    if tree.parent.ndim != 2 or tree.parent.shape[1] != vertices or tree.parent.shape[0] not in (1, u.shape[0]):
-        raise ValueError(f"tree's parent must have shape ({u.shape[0]}, {vertices}) or (1, {vertices}) for u of shape "
-                         f"{_shape(u)}, got {_shape(tree.parent)}")
+    check_tree("tree", tree, u.shape[0], _num_vertices(u), "u", u)
     y, last_state = ops_selective.selective_scan(u.flatten(2), delta.flatten(2), A, B, C, D,
                              None if z is None else z.flatten(2), delta_bias, tree.parent, tree.order, delta_softplus,
                              direction)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import NamedTuple, SupportsIndex
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+from torch.utils._pytree import _register_namedtuple
 
+from ._arguments import flag, integer, kind
 from .functional import _check_floats, _shape, cost_keys, deciding_costs
 from .graph import edge_graph
 from .ops_selective import computed_dtype
@@ -28,8 +30,14 @@ class SelectiveState(NamedTuple):
     length: Tensor
 
 
-def init_state(batch_size: int, channels: int, states: int, *, window: int = 1, num_features: int = 0,
-               dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu") -> SelectiveState:
+# What torch has to be told, to save exported programs that take or return a state, and to load states with weights_only.
+_register_namedtuple(SelectiveState, serialized_type_name="treescan.SelectiveState")
+torch.serialization.add_safe_globals([SelectiveState])
+
+
+def init_state(batch_size: SupportsIndex, channels: SupportsIndex, states: SupportsIndex, *, window: SupportsIndex = 1,
+               num_features: SupportsIndex = 0, dtype: torch.dtype = torch.float32,
+               device: torch.device | str = "cpu") -> SelectiveState:
     """The state before the first token.
 
     Arguments:
@@ -44,15 +52,15 @@ def init_state(batch_size: int, channels: int, states: int, *, window: int = 1, 
     >>> init_state(2, 3, 4, window=5, num_features=6).h.shape
     torch.Size([2, 5, 3, 4])
     """
-    sizes = {"batch_size": batch_size, "channels": channels, "states": states, "window": window,
-             "num_features": num_features if window > 1 or num_features < 0 else 1}
-    for name, size in sizes.items():
-        if size < 1:
-            raise ValueError(f"{name} must be at least 1, got {num_features if name == 'num_features' else size}")
-    features = torch.zeros((batch_size, num_features, window), dtype=dtype, device=device)
+    batch, depth = integer("batch_size", batch_size, 1), integer("window", window, 1)
+    inner = (integer("channels", channels, 1), integer("states", states, 1))
+    count = integer("num_features", num_features, 1 if depth > 1 else 0)
+    if not isinstance(dtype, torch.dtype):
+        raise TypeError(f"dtype must be a torch.dtype, got {kind(dtype)}")
+    features = torch.zeros((batch, count, depth), dtype=dtype, device=device)
     _check_floats("dtype", features)
-    h = features.new_zeros((batch_size, window, channels, states), dtype=computed_dtype(dtype))
-    return SelectiveState(h, features, torch.zeros(batch_size, dtype=torch.int64, device=device))
+    h = features.new_zeros((batch, depth, *inner), dtype=computed_dtype(dtype))
+    return SelectiveState(h, features, torch.zeros(batch, dtype=torch.int64, device=device))
 
 
 def _by_channel(name: str, factor: Tensor, u: Tensor, states: int) -> Tensor:
@@ -113,6 +121,9 @@ def step(state: SelectiveState, u: Tensor, delta: Tensor, A: Tensor, B: Tensor, 
     """
     if not isinstance(state, SelectiveState):
         raise TypeError(f"state must be a SelectiveState, got {type(state).__name__}")
+    if state.h.ndim != 4 or state.features.ndim != 3 or state.length.ndim != 1:
+        raise ValueError("state's fields must have shapes (B, window, D, N), (B, F, window) and (B,), got "
+                         f"{_shape(state.h)}, {_shape(state.features)} and {_shape(state.length)}")
     batch, window, channels, states = state.h.shape
     check_signal("u", u, u)
     for name, signal in (("u", u), ("delta", delta), ("z", z)):
@@ -124,6 +135,8 @@ def step(state: SelectiveState, u: Tensor, delta: Tensor, A: Tensor, B: Tensor, 
     if state.h.dtype != computed_dtype(u.dtype):
         raise TypeError(f"u must be {'float64' if state.h.dtype == torch.float64 else 'float32 or a half type'} for a state "
                         f"of {state.h.dtype}, got {u.dtype}")
+    if active is not None and not isinstance(active, Tensor):
+        raise TypeError(f"active must be a bool tensor, got {kind(active)}")
     if active is not None and (active.dtype != torch.bool or active.shape != (batch,)):
         raise ValueError(f"active must be a bool tensor of shape (B,) = ({batch},), got {active.dtype} of shape "
                          f"{_shape(active)}")
@@ -136,9 +149,11 @@ def step(state: SelectiveState, u: Tensor, delta: Tensor, A: Tensor, B: Tensor, 
     pace = going_on(delta).to(A.dtype)
     if delta_bias is not None:
         pace = pace + check_parameter("delta_bias", delta_bias, u, (channels,), f"(D,) = ({channels},)")
-    if delta_softplus:
+    if flag("delta_softplus", delta_softplus):
         pace = F.softplus(pace)
     num_features = state.features.shape[1]
+    if features is not None and not isinstance(features, Tensor):
+        raise TypeError(f"features must be a tensor, got {kind(features)}")
     if features is None and window > 1:
         raise ValueError(f"features must be given, the state has a window of {window}")
     if features is not None and (features.shape != (batch, num_features) or features.dtype != state.features.dtype):

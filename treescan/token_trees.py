@@ -4,18 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import reduce
+from typing import SupportsIndex
 
 import torch
 from torch import Tensor
 
-from .functional import Metric, _shape, cost_keys, deciding_costs, minimum_spanning_tree, tree_features
+from ._arguments import integer, kind
+from ._indices import Indices, are_indices, can_look, indices
+from .functional import Contexts, Metric, _shape, cost_keys, deciding_costs, minimum_spanning_tree, tree_features
 from .graph import Graph, token_graph
-from .packed import checked_packed, segments_of
+from .packed import checked_packed, segments_of, starts_of
 from .tree import Tree
 
 
 def _checked_factors(features: Tensor | Sequence[Tensor]) -> list[Tensor]:
     """The factors of the features; features themselves are the only factor."""
+    if not isinstance(features, (Tensor, Sequence)):
+        raise TypeError(f"features must be a tensor or several, got {kind(features)}")
     factors = [tree_features("features", factor) for factor in ([features] if isinstance(features, Tensor) else features)]
     for factor in factors:
         if factor.ndim != 3 or (factor.shape[0], factor.shape[2]) != (factors[0].shape[0], factors[0].shape[2]):
@@ -44,22 +49,28 @@ def _check_mask(mask: Tensor, like: Tensor) -> None:
         raise ValueError(f"mask must have shape (B, L) = {shape} or (1, {shape[1]}), got {_shape(mask)}")
 
 
-def _checked_contexts(context_length: int | Sequence[int] | Tensor, like: Tensor) -> Tensor | int:
-    """Context lengths in [0, L]: the int that was given, or a tensor (B|1, 1)."""
-    contexts = torch.as_tensor(context_length)
-    if contexts.is_floating_point() or contexts.dtype == torch.bool:
-        raise TypeError(f"context_length must be integers, got {contexts.dtype}")
+def _checked_contexts(context_length: Contexts, like: Tensor) -> Tensor | int:
+    """Context lengths in [0, L]: one integer, or a tensor (B|1, 1)."""
+    wanted = f"in [0, {like.shape[2]}] for features of shape {_shape(like)}"
+    if not are_indices(context_length) and not isinstance(context_length, Sequence):
+        one = integer("context_length", context_length)
+        if not 0 <= one <= like.shape[2]:
+            raise ValueError(f"context_length must be {wanted}, got {one}")
+        return one
+    if are_indices(context_length):
+        contexts = indices("context_length", context_length)
+    else:
+        contexts = torch.tensor([integer("context_length", item) for item in context_length])
     if contexts.ndim > 1 or contexts.numel() not in (1, like.shape[0]):
-        raise ValueError(f"context_length must be an int or have shape (B,) = ({like.shape[0]},), got {_shape(contexts)}")
-    if contexts.is_cpu and not torch.compiler.is_compiling() and not ((contexts >= 0) & (contexts <= like.shape[2])).all():
-        raise ValueError(f"context_length must be in [0, {like.shape[2]}] for features of shape {_shape(like)}, got "
-                         f"{contexts.tolist()}")
-    return context_length if isinstance(context_length, int) else contexts.to(like.device).reshape(-1, 1)
+        raise ValueError(f"context_length must be an integer or have shape (B,) = ({like.shape[0]},), got {_shape(contexts)}")
+    if can_look(contexts) and not ((contexts >= 0) & (contexts <= like.shape[2])).all():
+        raise ValueError(f"context_length must be {wanted}, got {contexts.tolist()}")
+    return contexts.to(like.device).reshape(-1, 1)
 
 
-def causal_tree(features: Tensor | Sequence[Tensor], window: int = 3, metric: Metric = "cosine", *,
-                context_length: int | Sequence[int] | Tensor | None = None, mask: Tensor | None = None,
-                cu_seqlens: Tensor | None = None) -> Tree:
+def causal_tree(features: Tensor | Sequence[Tensor], window: SupportsIndex = 3, metric: Metric = "cosine", *,
+                context_length: Contexts | None = None, mask: Tensor | None = None,
+                cu_seqlens: Indices | None = None) -> Tree:
     """The causal tree of a sequence: every token hangs on its nearest among the `window` tokens before it.
 
         p(0) = 0,    p(t) = argmin over s in t-window ... t-1 of cost(s, t)
@@ -100,6 +111,7 @@ def causal_tree(features: Tensor | Sequence[Tensor], window: int = 3, metric: Me
     factors = _checked_factors(features)
     like = factors[0]
     batch, _, length = like.shape
+    window = integer("window", window, 1)
     graph = token_graph(length, window)
     token = torch.arange(length, device=like.device)
     first = torch.zeros_like(token)
@@ -107,11 +119,11 @@ def causal_tree(features: Tensor | Sequence[Tensor], window: int = 3, metric: Me
         if context_length is not None or mask is not None:
             raise ValueError("cu_seqlens can't be given beside context_length or mask")
         checked_packed(like)
-        first = cu_seqlens.to(like.device, torch.int64)[segments_of(cu_seqlens, like).long()]
+        starts = starts_of(cu_seqlens, like)
+        first = starts.long()[segments_of(starts, like).long()]
     if mask is not None:
         _check_mask(mask, like)
-    if context_length is not None:
-        context_length = _checked_contexts(context_length, like)
+    contexts = None if context_length is None else _checked_contexts(context_length, like)
     cost = _cost(factors, graph, metric)
     parent = token.expand(batch, length)
     if length > 1:
@@ -125,9 +137,9 @@ def causal_tree(features: Tensor | Sequence[Tensor], window: int = 3, metric: Me
         edge = torch.where(there, edge, 0)
         if mask is not None:
             there = there & mask[:, candidate.clamp(min=0)]
-        if context_length is not None:
+        if contexts is not None:
             before = token[None] if mask is None else mask.cumsum(1) - 1
-            there = there & ((before < context_length)[:, :, None] | (back == 1))
+            there = there & ((before < contexts)[:, :, None] | (back == 1))
         # Behind NaN come the tokens that aren't there.
         keys = cost_keys(cost)[:, edge].masked_fill(~there, 2**63 - 1)
         parent = torch.where(there.any(-1), token - window + keys.argmin(2), token)
@@ -136,8 +148,8 @@ def causal_tree(features: Tensor | Sequence[Tensor], window: int = 3, metric: Me
     return Tree.from_parents(parent.to(torch.int32), forest=cu_seqlens is not None or mask is not None)
 
 
-def flipped_token_tree(features: Tensor | Sequence[Tensor], context_length: int | Sequence[int] | Tensor | None = None, *,
-                       window: int = 3, metric: Metric = "cosine", mask: Tensor | None = None) -> Tree:
+def flipped_token_tree(features: Tensor | Sequence[Tensor], context_length: Contexts | None = None, *,
+                       window: SupportsIndex = 3, metric: Metric = "cosine", mask: Tensor | None = None) -> Tree:
     """The tree of the original language models: the minimum spanning tree of the sequence flipped in time.
 
     Vertex v is token L-1-v, so the root is the last token, and the context, the last vertices, are the first tokens. The

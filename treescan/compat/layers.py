@@ -1,17 +1,19 @@
 """The layers that projects built on the original extensions import."""
 
 from collections.abc import Callable
+from typing import SupportsIndex
 
 import torch
 from torch import Tensor, nn
 
+from .._arguments import flag, integer, number
+from .._indices import Indices
 from ..functional import _check_floats, tree_scan
 from ..graph import grid_graph
 from ..ops import gather_parents
 from ..ops_selective import computed_dtype
 from ..tree import Tree
-from .. import ops
-from ._sorted import mst_forward
+from ._sorted import batch_of_edges, mst_forward
 
 
 class MinimumSpanningTree(nn.Module):
@@ -39,6 +41,7 @@ class MinimumSpanningTree(nn.Module):
 
     @torch.no_grad()
     def forward(self, guide_in: Tensor) -> Tensor:
+        _check_floats("guide_in", guide_in)
         if guide_in.ndim != 4:
             raise ValueError(f"guide_in must have shape (B, C, H, W), got {tuple(guide_in.shape)}")
         guide_in = guide_in.to(computed_dtype(guide_in.dtype))
@@ -70,11 +73,12 @@ class TreeFilter2D(nn.Module):
     Source: Liang et al., "Tree Energy Loss: Towards Sparsely Annotated Semantic Segmentation" (CVPR 2022), section 3.2.
     """
 
-    def __init__(self, groups: int = 1, sigma: float = 0.02,
+    def __init__(self, groups: SupportsIndex = 1, sigma: float = 0.02,
                  distance_func: Callable[[Tensor, Tensor], Tensor] | None = None, enable_log: bool = False,
                  normalize: bool = True) -> None:
         super().__init__()
-        self.groups, self.sigma, self.normalize = groups, sigma, normalize
+        self.groups, self.sigma = integer("groups", groups, 1), number("sigma", sigma)
+        self.normalize = flag("normalize", normalize)
         self.distance_func = self.norm2_distance if distance_func is None else distance_func
 
     @staticmethod
@@ -82,17 +86,17 @@ class TreeFilter2D(nn.Module):
         """The squared L2 distance over dimension 1."""
         return (fm_ref - fm_tar).square().sum(1)
 
-    def forward(self, feature_in: Tensor, embed_in: Tensor, tree: Tensor, low_tree: bool = True) -> Tensor:
+    def forward(self, feature_in: Tensor, embed_in: Tensor, tree: Indices, low_tree: bool = True) -> Tensor:
         for name, tensor in (("feature_in", feature_in), ("embed_in", embed_in)):
+            _check_floats(name, tensor)
             if tensor.ndim != 4 or tensor.shape[1] % self.groups:
                 raise ValueError(f"{name} must have shape (B, C, H, W) with a multiple of {self.groups} channels, got "
                                  f"{tuple(tensor.shape)}")
-        _check_floats("feature_in", feature_in)
+        low_tree = flag("low_tree", low_tree)
         batch, _, height, width = feature_in.shape
         dtype = feature_in.dtype
         feature_in, embed_in = (values.to(computed_dtype(values.dtype)) for values in (feature_in, embed_in))
-        parent, order, depth, _ = ops.tree_from_edges(tree, tree.new_zeros(1, dtype=torch.int32), False)
-        rooted = Tree(parent, order, depth, order[:, 0])
+        rooted = Tree.from_edges(batch_of_edges("tree", tree))
         above = gather_parents(embed_in, rooted.parent)
         distance = self.distance_func(*(values.reshape(batch * self.groups, -1, height * width)
                                         for values in (embed_in, above)))

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from .._arguments import kind, number
 from ..functional import _check_floats, build_tree
 from ..ops_selective import computed_dtype
 from ..tree import Tree
@@ -14,8 +15,7 @@ def _interpolated(low_feats: Tensor, mask: Tensor, size: torch.Size) -> tuple[Te
     """Of the features that take part, at another size, and which pixels take part there."""
     shape = (low_feats.shape[0], *low_feats.shape[2:])
     if not isinstance(mask, Tensor) or mask.dtype != torch.bool:
-        got = mask.dtype if isinstance(mask, Tensor) else type(mask).__name__
-        raise TypeError(f"mask must be a bool tensor, got {got}")
+        raise TypeError(f"mask must be a bool tensor, got {kind(mask)}")
     if mask.ndim != 3 or mask.shape[0] not in (1, shape[0]) or mask.shape[1:] != low_feats.shape[2:]:
         raise ValueError(f"mask must have shape {shape} as low_feats has, or (1, ...), got {tuple(mask.shape)}")
     mask = mask[:, None]
@@ -72,15 +72,17 @@ class TreeEnergyLoss(nn.Module):
 
     def forward(self, preds: Tensor, low_feats: Tensor, high_feats: Tensor | None, unlabeled_rois: Tensor,
                 weight: float = 1.0, mask: Tensor | None = None) -> Tensor:
-        for name, tensor in (("preds", preds), ("low_feats", low_feats), ("high_feats", high_feats)):
-            if tensor is None:
-                continue
+        weight = number("weight", weight)
+        maps = {"preds": preds, "low_feats": low_feats} | ({} if high_feats is None else {"high_feats": high_feats})
+        for name, tensor in maps.items():
+            _check_floats(name, tensor)
             if tensor.ndim != 4 or tensor.shape[0] != preds.shape[0]:
                 raise ValueError(f"{name} must have shape ({preds.shape[0]}, C, H, W), got {tuple(tensor.shape)}")
-            _check_floats(name, tensor)
         size = preds.shape[2:]
         if high_feats is not None and high_feats.shape[2:] != size:
             raise ValueError(f"high_feats must have preds' height and width {tuple(size)}, got {tuple(high_feats.shape[2:])}")
+        if not isinstance(unlabeled_rois, Tensor):
+            raise TypeError(f"unlabeled_rois must be a tensor, got {kind(unlabeled_rois)}")
         if unlabeled_rois.ndim != 3 or unlabeled_rois.shape[0] != preds.shape[0]:
             raise ValueError(f"unlabeled_rois must have shape ({preds.shape[0]}, H, W), got {tuple(unlabeled_rois.shape)}")
         preds, low_feats = (values.to(computed_dtype(values.dtype)) for values in (preds, low_feats.detach()))

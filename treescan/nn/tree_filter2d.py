@@ -1,16 +1,20 @@
 """The learnable tree filter."""
 
-from typing import Literal
+from typing import Literal, SupportsIndex
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..functional import Metric, _check_floats, build_tree, tree_scan
-from ..ops import gather_parents
+from .._arguments import integer, number
+from ..functional import METRICS, Metric, _check_floats, build_tree, check_tree, tree_features, tree_scan
+from ..ops import choice, gather_parents
 from ..ops_selective import computed_dtype
 from ..tree import Tree
 from ._outside import in_no_tree
+
+
+DISTANCES: dict[str, Literal["l2", "l1"]] = {"l2": "l2", "l1": "l1"}
 
 
 class TreeFilter2d(nn.Module):
@@ -43,25 +47,23 @@ class TreeFilter2d(nn.Module):
     Source: Song et al., "Learnable Tree Filter for Structure-preserving Feature Transform" (NeurIPS 2019), section 3.1.
     """
 
-    def __init__(self, groups: int = 1, sigma: float = 1.0, distance: Literal["l2", "l1"] = "l2",
+    def __init__(self, groups: SupportsIndex = 1, sigma: float = 1.0, distance: Literal["l2", "l1"] = "l2",
                  metric: Metric = "l2") -> None:
         super().__init__()
+        sigma = number("sigma", sigma)
         if sigma <= 0:
             raise ValueError(f"sigma must be > 0, got {sigma}")
-        if groups < 1:
-            raise ValueError(f"groups must be at least 1, got {groups}")
-        if distance not in ("l2", "l1"):
-            raise ValueError(f"distance must be 'l2' or 'l1', got {distance!r}")
-        self.groups, self.sigma, self.distance, self.metric = groups, sigma, distance, metric
+        self.groups, self.sigma = integer("groups", groups, 1), sigma
+        self.distance, self.metric = choice("distance", distance, DISTANCES), choice("metric", metric, METRICS)
 
     def forward(self, x: Tensor, embedding: Tensor | None = None, guide: Tensor | None = None,
                 tree: Tree | None = None) -> Tensor:
         for name, tensor in (("x", x), ("embedding", x if embedding is None else embedding)):
+            _check_floats(name, tensor)
             if tensor.ndim != 4:
                 raise ValueError(f"{name} must have shape (B, C, H, W), got {tuple(tensor.shape)}")
             if tensor.shape[1] % self.groups:
                 raise ValueError(f"{name} must have a multiple of {self.groups} channels, got {tensor.shape[1]}")
-            _check_floats(name, tensor)
         in_rows = x.stride(1) == 1
         if self._has_few_channels(x):
             x = x.contiguous()  # torch is slow on rows of a few channels
@@ -71,10 +73,13 @@ class TreeFilter2d(nn.Module):
                              f"{tuple(embedding.shape)}")
         spanning = tree is None
         if tree is None:
-            tree = build_tree(embedding if guide is None else guide, "grid", metric=self.metric)
+            features = embedding if guide is None else tree_features("guide", guide)
+            tree = build_tree(features, "grid", metric=self.metric)
+        else:
+            check_tree("tree", tree, x.shape[0], x.shape[2] * x.shape[3], "x", x)
         dtype = x.dtype
         x = x.to(computed_dtype(dtype))  # a half type can't count the pixels of an image
-        y, total = self._sums(x, self._weights(embedding, x.shape[0], tree, spanning).to(x.dtype), tree)
+        y, total = self._sums(x, self._weights(embedding, tree, spanning).to(x.dtype), tree)
         # Every pixel of a tree has at least its own weight, 1; one in no tree has no mean, and comes out as zero.
         y = (y / self._of_group(total.clamp(min=1), x)).to(dtype)
         return y.contiguous(memory_format=torch.channels_last) if in_rows else y
@@ -83,12 +88,12 @@ class TreeFilter2d(nn.Module):
         """Whether one scan of x and its groups' ones hardly takes longer than one of x."""
         return x.shape[1] + self.groups <= 8
 
-    def _weights(self, embedding: Tensor, batch: int, tree: Tree, spanning: bool) -> Tensor:
+    def _weights(self, embedding: Tensor, tree: Tree, spanning: bool) -> Tensor:
         """exp(-D / sigma) of the edges to the parents, (B, groups, H, W)."""
         # Channels in planes are quicker to fetch, and added up in one order.
         embedding = embedding.to(computed_dtype(embedding.dtype)).contiguous()
         if not spanning:
-            embedding = embedding.masked_fill(in_no_tree(tree, batch, *embedding.shape[2:])[:, None], 0)
+            embedding = embedding.masked_fill(in_no_tree(tree, *embedding.shape[2:])[:, None], 0)
         difference = (embedding - gather_parents(embedding, tree.parent, spanning)).unflatten(1, (self.groups, -1))
         distance = (difference.square() if self.distance == "l2" else difference.abs()).sum(2)
         return torch.exp(distance / -self.sigma)

@@ -1,8 +1,12 @@
 """A scan along the tree of an image, as a module."""
 
+from typing import SupportsIndex
+
 from torch import Tensor, nn
 
-from ..functional import Direction, Metric, tree_scan
+from .._arguments import flag, integer
+from ..functional import DIRECTIONS, METRICS, Direction, Metric, _check_floats, _num_vertices, check_tree, tree_scan
+from ..ops import choice
 from ..tree import Tree
 
 
@@ -31,11 +35,15 @@ class TreeScan2d(nn.Module):
     """
 
     def __init__(self, direction: Direction = "both", metric: Metric = "cosine", maximum: bool = False,
-                 root: int = 0) -> None:
+                 root: SupportsIndex = 0) -> None:
         super().__init__()
-        self.direction, self.metric, self.maximum, self.root = direction, metric, maximum, root
+        self.direction, self.metric = choice("direction", direction, DIRECTIONS), choice("metric", metric, METRICS)
+        self.maximum, self.root = flag("maximum", maximum), integer("root", root)
 
     def forward(self, x: Tensor, weights: Tensor, guide: Tensor | None = None, tree: Tree | None = None) -> Tensor:
+        if tree is not None:
+            _check_floats("x", x)
+            check_tree("tree", tree, x.shape[0], _num_vertices(x), "x", x)
         return tree_scan(x, weights, "grid" if tree is None else tree, direction=self.direction, guide=guide,
                          metric=self.metric, maximum=self.maximum, root=self.root)
 

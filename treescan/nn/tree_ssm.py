@@ -3,13 +3,15 @@
 import math
 from collections.abc import Callable
 from contextlib import nullcontext
-from typing import Literal
+from typing import Literal, SupportsIndex
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..functional import Metric, build_tree, tree_scan
+from .._arguments import flag, integer, number
+from ..functional import METRICS, Metric, _check_floats, build_tree, check_tree, tree_scan
+from ..ops import choice
 from ..ops_selective import computed_dtype
 from ..tree import Tree
 from ._outside import in_no_tree
@@ -57,10 +59,16 @@ def tree_scanning(x: Tensor, x_proj_weight: Tensor, dt_projs_weight: Tensor, dt_
 
     Source: Xiao et al., "GrootVL: Tree Topology is All You Need in State Space Model", section 3.2, algorithm 1.
     """
+    for name, tensor in (("x", x), ("x_proj_weight", x_proj_weight), ("dt_projs_weight", dt_projs_weight),
+                         ("dt_projs_bias", dt_projs_bias), ("A_logs", A_logs), ("Ds", Ds)):
+        _check_floats(name, tensor)
+    if x.ndim != 4:
+        raise ValueError(f"x must have shape (B, D, H, W), got {tuple(x.shape)}")
     if tree is None:
         tree = build_tree(x, "grid", metric=metric)
         return _scanned(x, x_proj_weight, dt_projs_weight, dt_projs_bias, A_logs, Ds, out_norm, h_norm, tree).to(x.dtype)
-    outside = in_no_tree(tree, x.shape[0], *x.shape[2:])
+    check_tree("tree", tree, x.shape[0], x.shape[2] * x.shape[3], "x", x)
+    outside = in_no_tree(tree, *x.shape[2:])
     x = x.masked_fill(outside[:, None], 0)
     y = _scanned(x, x_proj_weight, dt_projs_weight, dt_projs_bias, A_logs, Ds, out_norm, h_norm, tree)
     return y.masked_fill(outside[..., None], 0).to(x.dtype)
@@ -113,19 +121,21 @@ class TreeSSM(nn.Module):
     Source: Xiao et al., "GrootVL: Tree Topology is All You Need in State Space Model", section 3.3, figure 3.
     """
 
-    def __init__(self, d_model: int, d_state: int = 1, ssm_ratio: float = 2.0, dt_rank: int | Literal["auto"] = "auto",
-                 d_conv: int = 3, conv_bias: bool = False, bias: bool = False, dropout: float = 0.0,
+    def __init__(self, d_model: SupportsIndex, d_state: SupportsIndex = 1, ssm_ratio: float = 2.0,
+                 dt_rank: SupportsIndex | Literal["auto"] = "auto", d_conv: SupportsIndex = 3,
+                 conv_bias: bool = False, bias: bool = False, dropout: float = 0.0,
                  metric: Metric = "cosine", dt_min: float = 0.001, dt_max: float = 0.1, dt_scale: float = 1.0,
                  dt_init_floor: float = 1e-4):
         super().__init__()
-        for name, value in (("d_model", d_model), ("d_state", d_state), ("d_conv", d_conv)):
-            if value < 1:
-                raise ValueError(f"{name} must be at least 1, got {value}")
+        d_model, d_state, d_conv = integer("d_model", d_model, 1), integer("d_state", d_state, 1), integer("d_conv", d_conv, 1)
         if d_conv % 2 == 0:
             raise ValueError(f"d_conv must be odd, got {d_conv}")
-        inner = int(ssm_ratio * d_model)
-        rank = math.ceil(d_model / 16) if dt_rank == "auto" else dt_rank
-        self.metric = metric
+        conv_bias, bias, dropout = flag("conv_bias", conv_bias), flag("bias", bias), number("dropout", dropout)
+        dt_min, dt_max = number("dt_min", dt_min), number("dt_max", dt_max)
+        dt_scale, dt_init_floor = number("dt_scale", dt_scale), number("dt_init_floor", dt_init_floor)
+        inner = int(number("ssm_ratio", ssm_ratio) * d_model)
+        rank = math.ceil(d_model / 16) if isinstance(dt_rank, str) and dt_rank == "auto" else integer("dt_rank", dt_rank, 1)
+        self.metric = choice("metric", metric, METRICS)
         self.in_proj = nn.Linear(d_model, 2 * inner, bias=bias)
         self.conv2d = nn.Conv2d(inner, inner, d_conv, padding=d_conv // 2, groups=inner, bias=conv_bias)
         bound = inner**-0.5
@@ -143,9 +153,13 @@ class TreeSSM(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, x: Tensor, tree: Tree | None = None, return_tree: bool = False) -> Tensor | tuple[Tensor, Tree]:
+        _check_floats("x", x)
+        return_tree = flag("return_tree", return_tree)
         if x.ndim != 4 or x.shape[3] != self.in_proj.in_features:
             raise ValueError(f"x must have shape (B, H, W, {self.in_proj.in_features}), got {tuple(x.shape)}")
-        outside = None if tree is None else in_no_tree(tree, *x.shape[:3])[..., None]
+        if tree is not None:
+            check_tree("tree", tree, x.shape[0], x.shape[1] * x.shape[2], "x", x)
+        outside = None if tree is None else in_no_tree(tree, *x.shape[1:3])[..., None]
         if outside is not None:
             x = x.masked_fill(outside, 0)
         u, z = self.in_proj(x).chunk(2, -1)
