@@ -74,7 +74,9 @@ def test_every_kind_of_picture(mode, suffix, tmp_path):
         image = Image.fromarray((values * 4).astype("uint8")).convert("RGB").convert(mode)
     image.save(tmp_path / f"in.{suffix}")
     assert picture.read(str(tmp_path / f"in.{suffix}")).shape == (1, 3, 7, 9)
-    assert main(["filter", str(tmp_path / f"in.{suffix}"), "-o", str(tmp_path / "out.png")]) == 0
+    assert main(["filter", str(tmp_path / f"in.{suffix}"), "-o", str(tmp_path / f"out.{suffix}")]) == 0
+    for name, extra in (("tree", []), ("affinity", ["--at", "3,2"])):
+        assert main([name, str(tmp_path / f"in.{suffix}"), "-o", str(tmp_path / "drawn.png"), *extra]) == 0
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 5), (5, 1)])
