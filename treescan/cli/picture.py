@@ -26,15 +26,15 @@ Array = NDArray[Any]
 # More is refused before it is unpacked: a small file can claim any size.
 MAX_PIXELS = 100_000_000
 
-# (channels, bytes of a channel) -> bytes of memory for one pixel
-Cost = Callable[[int, int], float]
+# (colour channels, bytes of a channel, whether there is alpha) -> bytes of memory for one pixel
+Cost = Callable[[int, int, bool], float]
 
 
 @dataclass
 class Picture:
     """What a file holds, upright and in the file's own numbers.
 
-    colours: (H, W, channels) of bool, an integer or a real type; of a palette's picture the colours that its indices name.
+    colours: (H, W, channels) of bool, an integer or a real type; of a palette's picture what its indices name.
     space: what the channels are: "1" (black and white), "L" (grey), "RGB", "CMYK", "YCbCr", "LAB", "P" (RGB out of a palette)
         or "bands" (anything else that a TIFF holds).
     alpha: (H, W) of the colours' type, or None.
@@ -67,7 +67,7 @@ class Picture:
 
     @property
     def full(self) -> float:
-        """What a difference of 1 in sigma is in the file's numbers: the whole range of an integer type, and 1 of a real one."""
+        """What a difference of 1 is in the file's numbers: the whole range of an integer type, 1 of a real one."""
         kind = self.colours.dtype.kind
         return float(2 ** (8 * self.colours.itemsize) - 1) if kind in "iu" else 1.0
 
@@ -96,6 +96,15 @@ class Picture:
             found[0, index] = self.channel(index, valid, dtype)
         return found
 
+    def weight(self, valid: Array | None) -> Tensor | None:
+        """(1, 1, H, W) float64: how much a pixel counts in a mean, its opacity; None for 1 everywhere."""
+        if self.alpha is None and valid is None:
+            return None
+        opacity = numpy.ones(self.colours.shape[:2]) if self.alpha is None else self.alpha / most(self.alpha.dtype)
+        if valid is not None:
+            opacity[~valid] = 0
+        return torch.from_numpy(opacity.astype("float64", copy=False))[None, None]
+
     def mask(self, valid: Array | None) -> Tensor | None:
         return None if valid is None else torch.from_numpy(valid)[None]
 
@@ -107,24 +116,26 @@ class Picture:
             colours = _in_rgb(self)
         else:
             colours = self.colours[..., :3] if self.colours.shape[2] >= 3 else self.colours[..., :1]
-        planes = []
-        low, high = (0.0, 1.0) if colours.dtype.kind in "bf" else (float(numpy.iinfo(colours.dtype).min),
-                                                                    float(numpy.iinfo(colours.dtype).max))
-        if colours.dtype.kind == "f":
+        low, high = 0.0, 1.0
+        if colours.dtype.kind in "iu":
+            low, high = float(numpy.iinfo(colours.dtype).min), float(numpy.iinfo(colours.dtype).max)
+        elif colours.dtype.kind == "f":
             seen = colours if valid is None else colours[valid]
             least, largest = (float(seen.min()), float(seen.max())) if seen.size else (0.0, 1.0)
             if least < 0 or largest > 1:
                 low, high = least, largest if largest > least else least + 1
-        for index in range(colours.shape[2]):
-            plane = colours[..., index].astype("float32" if colours.itemsize == 1 else "float64")
-            plane = ((plane - low) / (high - low)).astype("float32", copy=False)
-            if self.alpha is not None:
-                opaque = (self.alpha / numpy.float32(most(self.alpha.dtype))).clip(0, 1)
-                plane = plane * opaque + (1 - opaque)
+        opacity = None if self.alpha is None else (self.alpha / most(self.alpha.dtype)).clip(0, 1).astype("float32")
+        found = torch.empty(1, colours.shape[2], *colours.shape[:2])
+        for index, plane in enumerate(found[0].numpy()):
+            numpy.subtract(colours[..., index], low, out=plane, dtype="float32" if colours.itemsize == 1 else "float64",
+                           casting="same_kind")
+            plane /= high - low
+            if opacity is not None:
+                plane *= opacity
+                plane += 1 - opacity
             if valid is not None:
                 plane[~valid] = 1
-            planes.append(torch.from_numpy(plane.astype("float32", copy=False)))
-        return torch.stack(planes)[None].expand(1, 3, -1, -1)
+        return found.expand(1, 3, -1, -1)
 
 
 def most(dtype: numpy.dtype[Any]) -> float:
@@ -197,7 +208,9 @@ def read_frames(path: str, frame: int | None = 0, cost: Cost | None = None) -> t
             count = count_frames(image)
             deep = 2 if ";16" in image.mode + str(image.tile) else 4 if image.mode in "IF" else 1
             channels = 3 if image.mode == "P" else len(image.getbands())
-            _check_memory(path, image.width * image.height, cost, channels, deep)
+            alpha = image.mode in ("LA", "RGBA") or "transparency" in image.info
+            _check_memory(path, image.width * image.height, cost, channels - (image.mode in ("LA", "RGBA")), deep, alpha,
+                          count if frame is None else 1)
             pictures = []
             for index in _wanted(path, frame, count):
                 image.seek(index)
@@ -233,9 +246,10 @@ def _check_size(path: str, width: int, height: int) -> None:
         raise Problem(f"{path} has {width} x {height} pixels, expected at most {MAX_PIXELS}")
 
 
-def _check_memory(path: str, pixels: int, cost: Cost | None, channels: int, deep: int) -> None:
+def _check_memory(path: str, pixels: int, cost: Cost | None, channels: int, deep: int, alpha: bool, frames: int) -> None:
     if cost is not None:
-        check_memory(f"{path}, of {pixels} pixels,", pixels * cost(channels, deep))
+        others = 2 * (frames - 1) * (channels + alpha) * deep  # what was read and what is to be written
+        check_memory(f"{path}, of {pixels} pixels,", pixels * (cost(channels, deep, alpha) + others))
 
 
 def _wanted(path: str, frame: int | None, count: int) -> range:
@@ -257,7 +271,7 @@ def _from_pillow(path: str, image: Any, format: str) -> Picture:
     information = _information(image, start)
     if ";16" in raw and image.mode in ("RGB", "RGBA", "LA"):
         if count_frames(image) > 1:
-            raise Problem(f"{path} is an animation of 16 bits a channel, which Pillow reads as 8: convert it to 8 bits or to TIFF")
+            raise Problem(f"{path} is an animation of 16 bits a channel, which Pillow reads as 8: convert it to TIFF")
         deep, alpha = _sixteen_bits(path, image, raw)
         picture = Picture(deep, "RGB" if deep.shape[2] == 3 else "L", alpha, format=format, information=information)
         return _with_colour_key(picture)
@@ -280,8 +294,8 @@ def _from_pillow(path: str, image: Any, format: str) -> Picture:
 
 
 def _sixteen_bits(path: str, image: Any, raw: str) -> tuple[Array, Array | None]:
-    """Colours of 16 bits, of which Pillow unpacks the higher byte: once that, and once the lower one, as if the bytes were in
-    the other order."""
+    """Colours of 16 bits, of which Pillow unpacks the higher byte: once that, and once the lower one, as if the bytes were
+    in the other order."""
     def unpacked(name: str, mode: str) -> Array:
         with _without_bombs(), need("PIL.Image").open(path) as again:
             # A strip or a tile of the file each.
@@ -353,9 +367,9 @@ def _with_colour_key(picture: Picture) -> Picture:
 
 
 # Tags that say how the samples lie in a TIFF, not what they show; the profile is kept by itself.
-_LAYOUT = {254, 255, 256, 257, 258, 259, 262, 266, 273, 274, 277, 278, 279, 280, 281, 282, 283, 284, 292, 293, 296, 297, 301, 317,
-           318, 319, 320, 322, 323, 324, 325, 330, 332, 338, 339, 340, 341, 347, 512, 513, 514, 519, 520, 521, 529, 530, 531,
-           532, 700, 33723, 34377, 34675}
+_LAYOUT = {254, 255, 256, 257, 258, 259, 262, 266, 273, 274, 277, 278, 279, 280, 281, 282, 283, 284, 292, 293, 296, 297, 301,
+           317, 318, 319, 320, 322, 323, 324, 325, 330, 332, 338, 339, 340, 341, 347, 512, 513, 514, 519, 520, 521, 529, 530,
+           531, 532, 700, 33723, 34377, 34675}
 
 
 def _information(image: Any, start: bytes = b"") -> dict[str, Any]:
@@ -393,8 +407,10 @@ def _read_tiff(path: str, frame: int | None, cost: Cost | None) -> tuple[list[Pi
             for index in _wanted(path, frame, count):
                 page = file.pages[index]
                 _check_size(path, page.imagewidth, page.imagelength)
-                _check_memory(path, page.imagewidth * page.imagelength, cost, 3 if page.photometric == 3 else page.samplesperpixel,
-                              max(page.bitspersample // 8, 1))
+                alpha = tuple(map(int, page.extrasamples)) in ((1,), (2,))
+                channels = 3 if page.photometric == 3 else page.samplesperpixel - alpha
+                _check_memory(path, page.imagewidth * page.imagelength, cost, channels, max(page.bitspersample // 8, 1), alpha,
+                              count if frame is None else 1)
                 pictures.append(_tiff_page(path, page, index))
             return pictures, count
     except tifffile.TiffFileError as error:
@@ -405,12 +421,14 @@ def _tiff_page(path: str, page: Any, index: int) -> Picture:
     image_module = need("PIL.Image")
     image = None
     try:
-        with _without_bombs():
-            image = image_module.open(path)
-            image.seek(index)
-        if page.bitspersample <= 8 and (page.sampleformat or 1) == 1:
+        if page.samplesperpixel <= 4:  # Pillow says more than an exception of others
+            with _without_bombs():
+                image = image_module.open(path)
+                image.seek(index)
+        unnamed = page.photometric in (0, 1, 2) and 0 in page.extrasamples  # Pillow drops such a channel
+        if image is not None and page.bitspersample <= 8 and (page.sampleformat or 1) == 1 and not unnamed:
             return _from_pillow(path, image, "TIFF")
-        information = _information(image)
+        information = _tiff_information(page) if image is None else _information(image)
     except (image_module.UnidentifiedImageError, SyntaxError, EOFError):
         information = _tiff_information(page)
     finally:
@@ -524,6 +542,12 @@ def whole_file(path: str) -> Iterator[Path]:
     finally:
         if replaced:
             place.unlink(missing_ok=True)
+
+
+def need_drawing() -> None:
+    """Has what draws loaded, so that what it takes isn't counted as the picture's."""
+    for module in ("PIL.Image", "matplotlib.backends.backend_agg", "matplotlib.figure", "matplotlib.collections"):
+        need(module)
 
 
 def figure(width: float, height: float) -> Figure:

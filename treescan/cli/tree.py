@@ -6,7 +6,7 @@ import numpy
 from torch import Tensor
 
 from ..functional import build_tree
-from .picture import add_output, add_picture, figure, read_frames, save_figure, say_frame, shrink
+from .picture import add_output, add_picture, figure, need_drawing, read_frames, save_figure, say_frame, shrink
 from .problem import need
 from .progress import Progress
 
@@ -40,11 +40,13 @@ def draw(image: Tensor, path: str) -> None:
     save_figure(drawn, path, dpi=150)
 
 
-def bytes_per_pixel(channels: int, deep: int) -> float:
-    return 100.0
+def bytes_per_pixel(channels: int, deep: int, alpha: bool) -> float:
+    """The peak, as the reference page of the command line promises it."""
+    return (10.0 if alpha else 0.0) + (channels + alpha) * deep + 4 * (3 if channels >= 3 else 1)
 
 
 def run(options: argparse.Namespace) -> None:
+    need_drawing()
     with Progress("reading", "reducing", "drawing", verbose=options.verbose) as progress:
         pictures, count = progress.run("reading", read_frames, options.picture, options.frame, bytes_per_pixel)
         width, height = pictures[0].size

@@ -188,7 +188,8 @@ def _write_tiff(pictures: list[Picture], place: Path) -> None:
     with need("tifffile").TiffWriter(place) as file:
         for picture in pictures:
             kept, colours = picture.information, picture.colours
-            extra = ["unspecified"] * (colours.shape[2] - {"rgb": 3, "minisblack": 1}.get(kept.get("photometric", ""), colours.shape[2]))
+            named = {"rgb": 3, "minisblack": 1}.get(kept.get("photometric", ""), colours.shape[2])
+            extra = ["unspecified"] * (colours.shape[2] - named)
             if picture.alpha is not None:
                 colours = numpy.concatenate([colours, picture.alpha[..., None]], 2)
                 extra.append("unassalpha")
