@@ -35,8 +35,8 @@ class Picture:
     """What a file holds, upright and in the file's own numbers.
 
     colours: (H, W, channels) of bool, an integer or a real type; of a palette's picture what its indices name.
-    space: what the channels are: "1" (black and white), "L" (grey), "RGB", "CMYK", "YCbCr", "LAB", "P" (RGB out of a palette)
-        or "bands" (anything else that a TIFF holds).
+    space: what the channels are: "1" (black and white), "L" (grey), "RGB", "CMYK", "YCbCr", "LAB", "P" (RGB out of a
+        palette) or "bands" (anything else that a TIFF holds).
     alpha: (H, W) of the colours' type, or None.
     indices, palette: of "P", (H, W) and (at most 256, 4) RGBA, both uint8.
     format: Pillow's name of the file's format.
@@ -64,6 +64,11 @@ class Picture:
         bits = "" if kind == "b" or self.space == "P" else f"{8 * self.colours.itemsize}-bit "
         number = {"f": "real ", "i": "signed "}.get(kind, "")
         return f"{bits}{number}{words.get(self.space, self.space)}" + (" with alpha" if self.alpha is not None else "")
+
+    @property
+    def stored_alpha(self) -> Array | None:
+        """Alpha that is a channel of the file, not a colour that stands for it."""
+        return None if "transparency" in self.information else self.alpha
 
     @property
     def full(self) -> float:
@@ -175,8 +180,8 @@ def as_pillow(picture: Picture) -> Any:
         return image
     if picture.space == "LAB":
         colours = colours ^ numpy.array([0, 128, 128], "uint8")
-    if picture.alpha is not None:
-        colours = numpy.concatenate([colours, picture.alpha[..., None]], 2)
+    if picture.stored_alpha is not None:
+        colours = numpy.concatenate([colours, picture.stored_alpha[..., None]], 2)
     if picture.space in ("CMYK", "YCbCr", "LAB"):
         return image_module.frombytes(picture.space, picture.size, colours.tobytes())
     return image_module.fromarray(numpy.ascontiguousarray(colours[..., 0] if colours.shape[2] == 1 else colours))
@@ -353,6 +358,7 @@ def _from_palette(image: Any, format: str, information: dict[str, Any]) -> Pictu
             palette = numpy.concatenate([palette, numpy.zeros((1, 4), "uint8")])
         indices = None
     alpha = None if (pixels[..., 3] == 255).all() else pixels[..., 3]
+    information.pop("transparency", None)
     return Picture(pixels[..., :3], "P", alpha, indices, palette, format, information)
 
 
@@ -409,8 +415,8 @@ def _read_tiff(path: str, frame: int | None, cost: Cost | None) -> tuple[list[Pi
                 _check_size(path, page.imagewidth, page.imagelength)
                 alpha = tuple(map(int, page.extrasamples)) in ((1,), (2,))
                 channels = 3 if page.photometric == 3 else page.samplesperpixel - alpha
-                _check_memory(path, page.imagewidth * page.imagelength, cost, channels, max(page.bitspersample // 8, 1), alpha,
-                              count if frame is None else 1)
+                _check_memory(path, page.imagewidth * page.imagelength, cost, channels, max(page.bitspersample // 8, 1),
+                              alpha, count if frame is None else 1)
                 pictures.append(_tiff_page(path, page, index))
             return pictures, count
     except tifffile.TiffFileError as error:

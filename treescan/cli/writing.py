@@ -35,7 +35,7 @@ _SEVERAL = ("GIF", "PNG", "TIFF", "WEBP", "AVIF")
 
 
 def kind(picture: Picture) -> str:
-    alpha = "" if picture.alpha is None or "transparency" in picture.information and picture.space != "P" else "A"
+    alpha = "A" if picture.stored_alpha is not None else ""
     if picture.space in ("1", "P"):
         return picture.space + alpha
     dtype = picture.colours.dtype
@@ -86,11 +86,16 @@ def _check(picture: Picture, path: str, format: str) -> None:
     if not _holds(format, wanted):
         able = [ending for name, ending in _ENDINGS.items() if _holds(name, wanted)]
         deep = "; --depth 8 writes 8 bits" if picture.colours.itemsize > 1 and _holds(format, kind_of_eight(picture)) else ""
-        raise Problem(f"{path} can't be written: {Path(path).suffix[1:].lower()} doesn't hold a {picture.name} picture, "
-                      f"{' and '.join(able) if able else 'no format that is written here'} "
-                      f"{'does' if len(able) < 2 else 'do'}{deep}")
-    if format == "GIF" and picture.palette is not None and ((0 < picture.palette[:, 3]) & (picture.palette[:, 3] < 255)).any():
+        raise Problem(f"{path} can't be written: {Path(path).suffix[1:].lower()} doesn't hold {picture.name}, {_listed(able)}"
+                      f"{deep}")
+    if format == "GIF" and picture.alpha is not None and not numpy.isin(picture.alpha, (0, 255)).all():
         raise Problem(f"{path} can't be written: gif doesn't hold pixels that are partly transparent, png does")
+
+
+def _listed(endings: list[str]) -> str:
+    if len(endings) < 2:
+        return f"{endings[0]} does" if endings else "nor does another format"
+    return f"{', '.join(endings[:-1])} and {endings[-1]} do"
 
 
 def kind_of_eight(picture: Picture) -> str:
@@ -106,9 +111,9 @@ def _options(picture: Picture, format: str) -> dict[str, Any]:
     options = {name: kept[name] for name in names.get(format, ()) if name in kept}
     if format == "PNG":
         options["pnginfo"] = _png_chunks(kept)
-        if "transparency" in kept and picture.space != "P":
+        if "transparency" in kept:
             options["transparency"] = kept["transparency"]
-    if format in ("WEBP", "JPEG", "AVIF") and not isinstance(options.get("exif", b""), bytes):
+    if "exif" in options:
         options["exif"] = options["exif"].tobytes()
     if format == "WEBP":
         options.update(exact=True, lossless="lossy" not in kept)
@@ -154,8 +159,8 @@ def _save(pictures: list[Picture], place: Path, format: str) -> None:
 def _deep_png(picture: Picture, options: dict[str, Any]) -> bytes:
     """A PNG of 16 bits a channel, which Pillow has no mode for: Pillow's file of one pixel, with other pixels in it."""
     colours = picture.colours
-    if picture.alpha is not None and "transparency" not in picture.information:
-        colours = numpy.concatenate([colours, picture.alpha[..., None]], 2)
+    if picture.stored_alpha is not None:
+        colours = numpy.concatenate([colours, picture.stored_alpha[..., None]], 2)
     height, width, channels = colours.shape
     type_, mode = {2: (4, "LA"), 3: (2, "RGB"), 4: (6, "RGBA")}[channels]
     shell = io.BytesIO()
