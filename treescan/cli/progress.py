@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 import threading
 from collections.abc import Callable
@@ -80,7 +81,8 @@ class Progress:
         self.pixels = 0  # set by whoever knows
 
     def __enter__(self) -> Progress:
-        self.bar = need("tqdm").tqdm(total=len(self.stages), file=sys.stderr, disable=None, leave=False, delay=1,
+        self.bar = need("tqdm").tqdm(total=len(self.stages), file=sys.stderr, disable=None, leave=False,
+                                     ncols=shutil.get_terminal_size().columns,  # 80 where the terminal doesn't know
                                      bar_format="{desc} {bar} {n_fmt}/{total_fmt} {elapsed}")
         self.peak = Peak()
         self.done = threading.Event()
