@@ -371,7 +371,8 @@ def test_frames(suffix, tmp_path, capsys):
     frames = [Image.fromarray(numpy.roll(KINDS["RGB"], step, 0)) for step in range(3)]
     source = tmp_path / f"in.{suffix}"
     timing = {} if suffix == "tiff" else {"duration": [100, 200, 300], "loop": 3}
-    frames[0].save(source, save_all=True, append_images=frames[1:], **timing, **({"lossless": True} if suffix == "webp" else {}))
+    lossless = {"lossless": True} if suffix == "webp" else {}
+    frames[0].save(source, save_all=True, append_images=frames[1:], **timing, **lossless)
     with Image.open(source) as before, Image.open(filtered(source, tmp_path / f"out.{suffix}", "--all-frames")) as after:
         assert after.n_frames == 3
         for index in range(3):
@@ -447,7 +448,8 @@ def test_progress_on_a_terminal(name, photo, tmp_path):
     arguments = ["-o", str(tmp_path / "out.png")] + ([] if name == "demo" else [str(photo)])
     arguments += ["--at", "1,1"] if name == "affinity" else []
     ours, theirs = pty.openpty()
-    with subprocess.Popen([sys.executable, "-m", "treescan", name, *arguments], stdout=subprocess.PIPE, stderr=theirs) as program:
+    command = [sys.executable, "-m", "treescan", name, *arguments]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=theirs) as program:
         os.close(theirs)
         shown = io.BytesIO()
         try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import logging
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
@@ -386,7 +387,8 @@ def _information(image: Any, start: bytes = b"") -> dict[str, Any]:
         kept.pop("background", None)
     exif, source = need("PIL.Image").Exif(), image.getexif()
     for tag, value in source.items():
-        if tag not in _LAYOUT and tag not in (0x8769, 0x8825):
+        shape = str(value).startswith('{"shape":')  # tifffile's note of how the samples lay
+        if tag not in _LAYOUT and tag not in (0x8769, 0x8825) and not shape:
             exif[tag] = value
     for part in (0x8769, 0x8825):  # the camera's settings and its place
         if inner := source.get_ifd(part):
@@ -406,9 +408,12 @@ def _information(image: Any, start: bytes = b"") -> dict[str, Any]:
 def _read_tiff(path: str, frame: int | None, cost: Cost | None) -> tuple[list[Picture], int]:
     """By Pillow where that hands out the samples as they are, by tifffile otherwise."""
     tifffile = need("tifffile")
+    logging.getLogger("tifffile").addHandler(logging.NullHandler())  # what is wrong is said once, in one line
     try:
         with tifffile.TiffFile(path) as file:
             count = len(file.pages)
+            if count == 0:
+                raise Problem(f"{path} can't be read: it has no page")
             pictures = []
             for index in _wanted(path, frame, count):
                 page = file.pages[index]
@@ -503,7 +508,7 @@ def _tiff_information(page: Any) -> dict[str, Any]:
         kept["dpi"] = resolution
     exif = need("PIL.Image").Exif()
     for tag in (270, 271, 272, 305, 306, 315, 33432):
-        if value := page.tags.valueof(tag):
+        if (value := page.tags.valueof(tag)) and not str(value).startswith('{"shape":'):
             exif[tag] = value
     if len(exif):
         kept["exif"] = exif

@@ -81,8 +81,9 @@ class Progress:
         self.pixels = 0  # set by whoever knows
 
     def __enter__(self) -> Progress:
-        self.bar = need("tqdm").tqdm(total=len(self.stages), file=sys.stderr, disable=None, leave=False,
-                                     ncols=shutil.get_terminal_size().columns,  # 80 where the terminal doesn't know
+        size = shutil.get_terminal_size()  # tqdm shows nothing on a terminal that says it has 0 rows
+        self.bar = need("tqdm").tqdm(total=len(self.stages), file=sys.stderr, disable=not sys.stderr.isatty(), leave=False,
+                                     ncols=size.columns, nrows=size.lines,
                                      bar_format="{desc} {bar} {n_fmt}/{total_fmt} {elapsed}")
         self.peak = Peak()
         self.done = threading.Event()

@@ -18,7 +18,7 @@ _HOLDS = {
     "PNG": "1 P PA L8 L8A L16 L16A RGB8 RGB8A RGB16 RGB16A",
     "JPEG": "L8 RGB8 CMYK8 YCbCr8",
     "WEBP": "RGB8 RGB8A",
-    "AVIF": "RGB8 RGB8A",
+    "AVIF": "L8 RGB8 RGB8A",
     "GIF": "1 L8 P PA",
     "BMP": "1 L8 P RGB8",
     "DIB": "1 L8 P RGB8",
@@ -86,8 +86,8 @@ def _check(picture: Picture, path: str, format: str) -> None:
     if not _holds(format, wanted):
         able = [ending for name, ending in _ENDINGS.items() if _holds(name, wanted)]
         deep = "; --depth 8 writes 8 bits" if picture.colours.itemsize > 1 and _holds(format, kind_of_eight(picture)) else ""
-        raise Problem(f"{path} can't be written: {Path(path).suffix[1:].lower()} doesn't hold {picture.name}, {_listed(able)}"
-                      f"{deep}")
+        raise Problem(f"{path} can't be written: {Path(path).suffix[1:].lower()} doesn't hold {picture.name}, "
+                      f"{_listed(able)}{deep}")
     if format == "GIF" and picture.alpha is not None and not numpy.isin(picture.alpha, (0, 255)).all():
         raise Problem(f"{path} can't be written: gif doesn't hold pixels that are partly transparent, png does")
 
