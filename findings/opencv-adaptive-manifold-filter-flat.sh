@@ -5,7 +5,7 @@
 # Expected:  an edge-preserving filter, a weighted mean, leaves a constant picture as it is, as OpenCV's bilateral filter
 #            does; and two flat halves stay as they are.
 # Behaviour: ximgproc.amFilter has no answer where the guide doesn't vary, or differs only between flat regions: floats
-#            become NaN everywhere, bytes 0. No error. (It is not among our benchmark's peers for that.)
+#            become NaN everywhere, bytes 0. No error.
 # Seen:      constant 0.5: NaN; constant 100 in 8 bits: 0; halves of 0.5 and 0.7: all NaN; bilateralFilter: as given
 set -euo pipefail
 sed -n '2,/^set/s/^# \{0,1\}//p' "$0"

@@ -5,8 +5,7 @@
 # Expected:  ximgproc.l0Smooth(src) leaves src as it is. By the method's formula the mean of the picture, the transform's
 #            zeroth coefficient, stays, and values hardly leave their range (-0.0002 to 1.0000 by twenty lines of numpy).
 # Behaviour: a float32 picture holds the result afterwards, too; other types are copied. For noise, whatever the type, the
-#            mean moves and floats in [0, 1] come out several times beyond it; on pictures it is less, but as wrong. So it
-#            is no peer of ours.
+#            mean moves and floats in [0, 1] come out several times beyond it; on pictures it is less, but as wrong.
 # Seen:      float32: input changed, mean 0.50 to 1.12, range -3.3 to 5.6; bytes: mean 126 to 159, input kept
 set -euo pipefail
 sed -n '2,/^set/s/^# \{0,1\}//p' "$0"

@@ -5,7 +5,7 @@
 # Expected:  torch.library.register_autograd gives a backward formula only, so torch.func.jvp of the op raises, as an
 #            autograd.Function without jvp does and as torch's own ops without a forward formula do.
 # Behaviour: the tangent is lost: jvp and jacfwd are zeros, and so is whatever such an op contributes to a larger
-#            function's. (torch.func's reverse modes do raise for it.)
+#            function's. torch.func's reverse modes do raise.
 # Seen:      x -> 2x: backward 2, jvp 0, jacfwd 0; the same as an autograd.Function: RuntimeError, no jvp
 set -euo pipefail
 sed -n '2,/^set/s/^# \{0,1\}//p' "$0"

@@ -41,7 +41,7 @@ def work(rank, store):
         y = convolution(distribute_tensor(x, mesh, [Shard(dim)]), distribute_tensor(weight, mesh, [Replicate()]), padding=1)
         sizes = [tuple(t.shape) for t in (y, y.to_local(), y.full_tensor())]
         if rank == 0:
-            print(f"sharded {name}: says {y.placements}; whole, local, full_tensor: {sizes}; one process: {tuple(one.shape)}")
+            print(f"sharded {name}: says {y.placements}; whole, local, full_tensor: {sizes}; alone: {tuple(one.shape)}")
         same = y.full_tensor().shape == one.shape and torch.allclose(y.full_tensor(), one, atol=1e-5)
         assert same == right and y.shape == one.shape, name
     distributed.barrier()
