@@ -9,7 +9,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 WHEELS := build/wheels
 # ON builds the Python package with the CUDA backend.
 CUDA ?=
-NATIVE := CMakeLists.txt pyproject.toml $(wildcard cmake/* python/* cpp/src/* cpp/src/cpu/* cpp/include/treescan/*) \
+NATIVE := CMakeLists.txt pyproject.toml $(wildcard cmake/* python/* torch_ops/* cpp/src/* cpp/src/cpu/* cpp/include/treescan/*) \
     $(if $(CUDA),$(wildcard cuda/*))
 
 # torch's idle OpenMP threads spin by default, which takes the cores from whoever works on them.

@@ -108,6 +108,18 @@ void call(Function &&function) {
   if (torch_failed) throw_python(PyExc_RuntimeError, "torch's thread pool failed to run a task");
 }
 
+// The same around calls of the library of torch operations, which come from any thread and without the GIL.
+void begin_call() {
+  torch_failed = false;
+  pool_mutex.lock_shared();
+  follow_thread_count();
+}
+
+int32_t end_call() {
+  pool_mutex.unlock_shared();
+  return torch_failed;
+}
+
 // None follows torch where it is there; a number is that of the library's own threads.
 void set_num_threads(std::optional<int32_t> num_threads) {
   treescan_status status = TREESCAN_OK;
@@ -454,7 +466,9 @@ PYBIND11_MODULE(_C, module) {
   module.def("get_num_threads", &get_num_threads);
   module.def("set_num_threads", &set_num_threads);
   module.def("lend_torch_pool", &lend_torch_pool);
-  module.def("lend_torch_cuda", &lend_torch_cuda);
+  module.def("call_guard", [] {
+    return py::make_tuple(reinterpret_cast<uintptr_t>(&begin_call), reinterpret_cast<uintptr_t>(&end_call));
+  });
   module.def("synchronize", &synchronize);
   module.def("set_cuda_trees", &set_cuda_trees);
   module.def("set_cuda_scans", &set_cuda_scans);

@@ -13,12 +13,12 @@ __version__ = "0.1.0"
 
 from typing import TYPE_CHECKING as _TYPE_CHECKING
 
-from ._installation import get_cmake_dir, get_include_dir, get_pkgconfig_dir
+from ._installation import get_cmake_dir, get_include_dir, get_pkgconfig_dir, get_torch_library
 
 __all__ = [
     "Graph", "SelectiveState", "Tree", "build_info", "build_tree", "causal_tree", "chain_graph", "compat", "edge_graph",
     "edge_weights", "flipped_token_tree", "get_cmake_dir", "get_include_dir", "get_num_threads", "get_pkgconfig_dir",
-    "grid_graph", "init_state", "minimum_spanning_tree", "nn", "packed_tree", "random_spanning_tree", "reference",
+    "get_torch_library", "grid_graph", "init_state", "minimum_spanning_tree", "nn", "packed_tree", "random_spanning_tree", "reference",
     "selective_tree_scan", "set_cuda_strategy", "set_num_threads", "step", "synchronize", "token_graph", "tree_scan",
 ]
 

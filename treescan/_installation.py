@@ -1,5 +1,6 @@
 """Where this installation keeps the C library: found without loading it, and without torch."""
 
+import sys
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -27,3 +28,10 @@ def get_cmake_dir() -> str:
 def get_pkgconfig_dir() -> str:
     """The folder to put into PKG_CONFIG_PATH, so that `pkg-config --cflags --libs treescan` finds the library."""
     return str(_folder() / "lib" / "pkgconfig")
+
+
+def get_torch_library() -> str:
+    """The library of torch operations, for C++ programs and exported programs: `torch.ops.load_library`, dlopen, or
+    treescan::treescan_torch of the CMake package. The package loads it by itself."""
+    names = {"win32": "treescan_torch.dll", "darwin": "lib/libtreescan_torch.dylib"}
+    return str(_folder() / names.get(sys.platform, "lib/libtreescan_torch.so"))

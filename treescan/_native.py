@@ -1,15 +1,17 @@
-"""What the compiled `_C` gets of torch's: dtypes, threads, streams and device memory."""
+"""Brings torch and the native code together: torch's threads for `_C`, and the library of torch operations."""
 
 from __future__ import annotations
 
 import ctypes
+import os
 from typing import SupportsIndex
 
 import torch
 
 from . import __version__
 from ._arguments import integer
-from ._library import _C as _C  # once more by name: the ops take it from here
+from ._installation import BUILD, get_torch_library
+from ._library import _C
 
 
 def _lend_torch_pool() -> None:
@@ -23,10 +25,31 @@ def _lend_torch_pool() -> None:
     _C.lend_torch_pool(*(ctypes.cast(function, ctypes.c_void_p).value or 0 for function in functions))
 
 
-_C.set_dtypes(torch)
+def _load_operations() -> None:
+    """Loads libtreescan_torch, whose calls from then on share `_C`'s threads."""
+    if torch.torch_version.TorchVersion(torch.__version__) < "2.10":
+        raise ImportError(f"treescan needs torch 2.10 or later, but {torch.__version__} is installed: run "
+                          "`python -m pip install --upgrade torch`")
+    path = get_torch_library()
+    if hasattr(torch.ops.treescan, "scan") and path not in torch.ops.loaded_libraries:
+        raise ImportError(f"another copy of treescan's torch operations is already in this process, so {path} can't be loaded")
+    if not os.path.isfile(path):
+        raise ImportError(f"treescan's library of torch operations isn't there ({path}): {BUILD}")
+    try:
+        torch.ops.load_library(path)
+        library = ctypes.CDLL(path)
+        version = library.treescan_torch_version()
+    except (OSError, AttributeError) as error:
+        reason = str(error).splitlines()[0]
+        raise ImportError(f"treescan's library of torch operations could not be loaded ({reason}): {BUILD}") from None
+    if version != _C.HEADER_VERSION:
+        raise ImportError(f"treescan {__version__} needs a library of torch operations of its own version, but {path} was compiled "
+                          f"with the header of {version // 10000}.{version // 100 % 100}.{version % 100}: {BUILD}")
+    library.treescan_torch_guard_calls(*map(ctypes.c_void_p, _C.call_guard()))
+
+
 _lend_torch_pool()
-_C.lend_torch_cuda(lambda index: torch.cuda.current_stream(index).cuda_stream,
-                   lambda size, index: torch.empty(size, dtype=torch.uint8, device=torch.device("cuda", index)))
+_load_operations()
 
 
 def synchronize(device: torch.device | str | SupportsIndex | None = None) -> None:

@@ -1,9 +1,8 @@
 """The custom ops: one `torch.ops.treescan` op for every function of the native library.
 
-Each is the same few pieces: a schema, `allocate` for its outputs (which is its fake kernel as well, so that the two
-cannot disagree on strides), `fill` that calls the library, and what autograd, vmap and autocast need to know. There are
-kernels for the CPU and for CUDA, which a build without that backend refuses: a tensor elsewhere is an error, never a
-silent copy.
+Schemas and the kernels for the CPU and CUDA are in libtreescan_torch (torch_ops/), which programs without Python load as well.
+Here is what has to be Python: fake kernels, and what autograd, vmap and autocast need to know. A tensor on another device is an
+error, never a silent copy.
 
 A scan's derivative is made of scans, in every mode of differentiation and to any order:
 
@@ -17,7 +16,7 @@ gradient); Song et al., "Learnable Tree Filter for Structure-preserving Feature 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, ClassVar, Concatenate, ParamSpec, Protocol, TypeVar
+from typing import Any, ClassVar, ParamSpec, Protocol, TypeVar
 
 import torch
 from torch import Tensor
@@ -27,7 +26,7 @@ from torch._ops import OpOverload
 from torch.autograd import forward_ad
 from torch.autograd.function import _SingleLevelFunction
 
-from ._native import _C
+from . import _native as _native  # which loads the library
 from .graph import Graph
 
 P = ParamSpec("P")
@@ -35,10 +34,9 @@ T = TypeVar("T")
 
 ADJOINTS = {"up": "down", "down": "up", "both": "both"}
 
-_DEVICES = ("CPU", "CUDA")  # as dispatch keys
 _HALVES = (torch.float16, torch.bfloat16)  # whose sums and products are float32's, in derivatives of all kinds
 
-_library: torch.library.Library = torch.library.Library("treescan", "DEF")
+_library: torch.library.Library = torch.library.Library("treescan", "FRAGMENT")
 
 
 def choice(name: str, value: str, choices: Mapping[str, T]) -> T:
@@ -50,65 +48,38 @@ def choice(name: str, value: str, choices: Mapping[str, T]) -> T:
         raise ValueError(f"{name} must be one of {listed}, got {value!r}") from None
 
 
-def _define(schema: str, allocate: Callable[P, T], fill: Callable[Concatenate[T, P], None],
-            differentiable: bool = False) -> OpOverload[P, T]:
-    """Registers an op and returns it: `allocate(*arguments)` its outputs, then `fill(outputs, *arguments)`."""
-
-    # A kernel's arguments come by position, for which P has no word.
-    new: Callable[..., T] = allocate
-    write: Callable[..., None] = fill
-
-    def kernel(*arguments: object) -> T:
-        outputs = new(*arguments)
-        write(outputs, *arguments)
-        return outputs
-
-    name = schema.partition("(")[0]
-    _library.define(schema, tags=(torch.Tag.pt2_compliant_tag,))
-    for device in _DEVICES:
-        _library.impl(name, kernel, device)
+def _complete(name: str, fake: Callable[P, T], differentiable: bool = False) -> OpOverload[P, T]:
+    """Gives the library's op `name` what of it is Python, and returns it."""
+    torch.library.register_fake(f"treescan::{name}", fake, lib=_library)
     if not differentiable:
         # Trees, and the costs that pick them, are constants to autograd.
         _library.impl(name, torch.library.fallthrough_kernel, "Autograd")
-    torch.library.register_fake(f"treescan::{name}", allocate, lib=_library)
     op: OpOverload[P, T] = getattr(torch.ops.treescan, name).default
     return op
 
 
 # ---- Scans ----
 
-scan: OpOverload[[Tensor, Tensor, Tensor, Tensor, str], Tensor] = _define(
-    "scan(Tensor x, Tensor weights, Tensor parent, Tensor order, str direction) -> Tensor",
-    lambda x, weights, parent, order, direction: torch.empty_like(x),
-    lambda y, x, weights, parent, order, direction: _C.scan(
-        choice("direction", direction, _C.DIRECTIONS), parent, order, x, weights, y),
-    differentiable=True,
-)
+scan: OpOverload[[Tensor, Tensor, Tensor, Tensor, str], Tensor] = _complete(
+    "scan", lambda x, weights, parent, order, direction: torch.empty_like(x), differentiable=True)
 
 # For callers that have memory for the result. It can't be differentiated.
-_library.define("scan_out(Tensor x, Tensor weights, Tensor parent, Tensor order, str direction, *, Tensor(a!) out) -> ()",
-                tags=(torch.Tag.pt2_compliant_tag,))
+scan_out: OpOverload[..., None] = _complete("scan_out", lambda *arguments, out: None)
 
 
-def _scan_into(x: Tensor, weights: Tensor, parent: Tensor, order: Tensor, direction: str, *, out: Tensor) -> None:
+def _count_write(keys: torch._C.DispatchKeySet, *arguments: Any, out: Tensor) -> None:
+    # Whoever has saved this memory for a backward pass is to notice. The dispatcher counts for torch's own ops only.
     if not out.is_inference():
-        # Whoever has saved this memory for a backward pass is to notice. (For ops from Python the dispatcher doesn't count.)
         torch.autograd.graph.increment_version(out)
-    _C.scan(choice("direction", direction, _C.DIRECTIONS), parent, order, x, weights, out)
+    with torch._C._AutoDispatchBelowADInplaceOrView():
+        scan_out.redispatch(keys & torch._C._after_ADInplaceOrView_keyset, *arguments, out=out)
 
 
-for _device in _DEVICES:
-    _library.impl("scan_out", _scan_into, _device)
-_library.impl("scan_out", torch.library.fallthrough_kernel, "Autograd")
-torch.library.register_fake("treescan::scan_out", lambda *arguments, out: None, lib=_library)
-scan_out = torch.ops.treescan.scan_out.default
+_library.impl("scan_out", _count_write, "ADInplaceOrView", with_keyset=True)
 
-scan_backward: OpOverload[[Tensor, Tensor, Tensor, Tensor, Tensor, str], tuple[Tensor, Tensor]] = _define(
-    "scan_backward(Tensor grad, Tensor x, Tensor weights, Tensor parent, Tensor order, str direction)"
-    " -> (Tensor, Tensor)",
+scan_backward: OpOverload[[Tensor, Tensor, Tensor, Tensor, Tensor, str], tuple[Tensor, Tensor]] = _complete(
+    "scan_backward",
     lambda grad, x, weights, parent, order, direction: (torch.empty_like(x), torch.empty_like(weights)),
-    lambda grads, grad, x, weights, parent, order, direction: _C.scan_backward(
-        choice("direction", direction, _C.DIRECTIONS), parent, order, x, weights, grad, *grads),
     differentiable=True,
 )
 
@@ -321,14 +292,6 @@ for _name, _autograd in (("scan", _scan_autograd), ("scan_backward", _scan_backw
 
 # ---- Graphs and trees ----
 
-_GRAPH = "str kind, SymInt[] sizes, SymInt[]? context_length, Tensor? edge_index"
-
-
-def _graph(kind: str, sizes: Sequence[int], context_length: Sequence[int] | None,
-           edge_index: Tensor | None) -> tuple[int, Sequence[int], Sequence[int] | None, Tensor | None]:
-    return choice("kind", kind, _C.GRAPH_KINDS), sizes, context_length, edge_index
-
-
 def _new_tree(like: Tensor, batch: int, vertices: int) -> tuple[Tensor, Tensor, Tensor]:
     parent = like.new_empty((batch, vertices), dtype=torch.int32)
     return parent, torch.empty_like(parent), torch.empty_like(parent)
@@ -352,63 +315,28 @@ def _new_edge_weights(features: Tensor, kind: str, sizes: Sequence[int], context
     return features.new_empty((features.shape[0], graph.num_edges), dtype=dtype or torch.float32)
 
 
-def _fill_edge_weights(cost: Tensor, features: Tensor, kind: str, sizes: Sequence[int], context_length: Sequence[int] | None,
-                       edge_index: Tensor | None, metric: str, exp: bool, dtype: torch.dtype | None = None) -> None:
-    _C.edge_weights(*_graph(kind, sizes, context_length, edge_index), features, choice("metric", metric, _C.METRICS), exp, cost)
-
-
 edge_weights: OpOverload[
     [Tensor, str, Sequence[int], Sequence[int] | None, Tensor | None, str, bool, torch.dtype | None], Tensor
-] = _define(
-    f"edge_weights(Tensor features, {_GRAPH}, str metric, bool exp, ScalarType? dtype=None) -> Tensor",
-    _new_edge_weights,
-    _fill_edge_weights,
-)
-
-
-def _fill_minimum_spanning_tree(tree: tuple[Tensor, Tensor, Tensor, Tensor], cost: Tensor, kind: str, sizes: Sequence[int],
-                                context_length: Sequence[int] | None, edge_index: Tensor | None, maximum: bool,
-                                root: Tensor, segments: Tensor | None = None) -> None:
-    _C.minimum_spanning_tree(*_graph(kind, sizes, context_length, edge_index), cost, maximum, root, segments, *tree)
-
+] = _complete("edge_weights", _new_edge_weights)
 
 minimum_spanning_tree: OpOverload[
     [Tensor, str, Sequence[int], Sequence[int] | None, Tensor | None, bool, Tensor, Tensor | None],
     tuple[Tensor, Tensor, Tensor, Tensor],
-] = _define(
-    f"minimum_spanning_tree(Tensor cost, {_GRAPH}, bool maximum, Tensor root, Tensor? segments=None)"
-    " -> (Tensor, Tensor, Tensor, Tensor)",
-    _new_spanning_tree,
-    _fill_minimum_spanning_tree,
-)
+] = _complete("minimum_spanning_tree", _new_spanning_tree)
 
 random_spanning_tree: OpOverload[
     [Tensor, str, Sequence[int], Sequence[int] | None, Tensor | None, int, Tensor],
     tuple[Tensor, Tensor, Tensor, Tensor],
-] = _define(
-    f"random_spanning_tree(Tensor cost, {_GRAPH}, int seed, Tensor root) -> (Tensor, Tensor, Tensor, Tensor)",
-    _new_spanning_tree,
-    lambda tree, cost, kind, sizes, context_length, edge_index, seed, root: _C.random_spanning_tree(
-        *_graph(kind, sizes, context_length, edge_index), cost, seed % 2**64, root, *tree),
-)
+] = _complete("random_spanning_tree", _new_spanning_tree)
 
-tree_from_edges: OpOverload[[Tensor, Tensor, bool], tuple[Tensor, Tensor, Tensor, Tensor]] = _define(
-    "tree_from_edges(Tensor edges, Tensor root, bool by_edge) -> (Tensor, Tensor, Tensor, Tensor)",
-    lambda edges, root, by_edge: _new_tree_of_edges(edges, edges.shape[0], edges.shape[1] + 1),
-    lambda tree, edges, root, by_edge: _C.tree_from_edges(edges, root, by_edge, *tree),
-)
+tree_from_edges: OpOverload[[Tensor, Tensor, bool], tuple[Tensor, Tensor, Tensor, Tensor]] = _complete(
+    "tree_from_edges", lambda edges, root, by_edge: _new_tree_of_edges(edges, edges.shape[0], edges.shape[1] + 1))
 
-tree_from_parents: OpOverload[[Tensor, Tensor | None], tuple[Tensor, Tensor, Tensor]] = _define(
-    "tree_from_parents(Tensor parent, Tensor? root) -> (Tensor, Tensor, Tensor)",
-    lambda parent, root: _new_tree(parent, *parent.shape),
-    lambda tree, parent, root: _C.tree_from_parents(parent, root, *tree),
-)
+tree_from_parents: OpOverload[[Tensor, Tensor | None], tuple[Tensor, Tensor, Tensor]] = _complete(
+    "tree_from_parents", lambda parent, root: _new_tree(parent, *parent.shape))
 
-forest_from_parents: OpOverload[[Tensor], tuple[Tensor, Tensor, Tensor]] = _define(
-    "forest_from_parents(Tensor parent) -> (Tensor, Tensor, Tensor)",
-    lambda parent: _new_tree(parent, *parent.shape),
-    lambda tree, parent: _C.forest_from_parents(parent, *tree),
-)
+forest_from_parents: OpOverload[[Tensor], tuple[Tensor, Tensor, Tensor]] = _complete(
+    "forest_from_parents", lambda parent: _new_tree(parent, *parent.shape))
 
 
 def _graph_op_vmap(op: OpOverload[..., Any]) -> Callable[..., tuple[Any, Any]]:

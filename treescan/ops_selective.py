@@ -15,11 +15,8 @@ from torch._ops import OpOverload
 from torch.autograd.function import _SingleLevelFunction
 
 from . import ops
-from ._native import _C
 from .ops import T
 
-_INPUTS = ("Tensor u, Tensor delta, Tensor A, Tensor B, Tensor C, Tensor? D, Tensor? z, Tensor? delta_bias, "
-           "Tensor parent, Tensor order, bool delta_softplus, str direction")
 _NUM_TENSORS = 8  # u, delta, A, B, C, D, z, delta_bias
 
 
@@ -32,32 +29,18 @@ def _new_result(u: Tensor, delta: Tensor, A: Tensor, *_: object) -> tuple[Tensor
     return torch.empty_like(u), A.new_empty((u.shape[0], *A.shape))
 
 
-def _fill_result(result: tuple[Tensor, Tensor], *arguments: Any) -> None:
-    *tensors, parent, order, delta_softplus, direction = arguments
-    _C.selective_scan(ops.choice("direction", direction, _C.DIRECTIONS), parent, order, tensors, delta_softplus, *result)
-
-
 def _new_gradients(grad_y: Tensor, grad_last_state: Tensor | None, *arguments: Any) -> tuple[Tensor, ...]:
     # An op can't return None; an input that isn't there has an empty gradient.
     return tuple(grad_y.new_empty(0) if tensor is None else torch.empty_like(tensor) for tensor in arguments[:_NUM_TENSORS])
 
 
-def _fill_gradients(gradients: tuple[Tensor, ...], grad_y: Tensor, grad_last_state: Tensor | None, *arguments: Any) -> None:
-    *tensors, parent, order, delta_softplus, direction = arguments
-    wanted = [None if tensor is None else gradient for tensor, gradient in zip(tensors, gradients)]
-    _C.selective_scan_backward(ops.choice("direction", direction, _C.DIRECTIONS), parent, order, tensors, delta_softplus,
-                               grad_y, grad_last_state, wanted)
-
-
 selective_scan: OpOverload[
     [Tensor, Tensor, Tensor, Tensor, Tensor, Tensor | None, Tensor | None, Tensor | None, Tensor, Tensor, bool, str],
     tuple[Tensor, Tensor],
-] = ops._define(f"selective_scan({_INPUTS}) -> (Tensor, Tensor)", _new_result, _fill_result, differentiable=True)
+] = ops._complete("selective_scan", _new_result, differentiable=True)
 
-selective_scan_backward: OpOverload[..., tuple[Tensor, ...]] = ops._define(
-    f"selective_scan_backward(Tensor grad_y, Tensor? grad_last_state, {_INPUTS})"
-    f" -> ({', '.join(['Tensor'] * _NUM_TENSORS)})",
-    _new_gradients, _fill_gradients, differentiable=True)
+selective_scan_backward: OpOverload[..., tuple[Tensor, ...]] = ops._complete(
+    "selective_scan_backward", _new_gradients, differentiable=True)
 
 
 class _Context(ops.Context, Protocol):
