@@ -1,10 +1,6 @@
-// The Python module treescan._C: the C interface with torch tensors in place of views.
-//
-// Tensors come as plain Python objects and are read through their attributes, so no torch header is compiled, one build serves
-// every torch version, and whatever has such attributes will do: treescan.numpy lends them to arrays. Outputs are allocated by the caller. Everything about values is checked by the
-// library; here only what a view cannot express is: a dtype, a device or a rank that it has no code for.
-//
-// On a CUDA device a call runs on torch's current stream there, in scratch memory of torch's allocator.
+// The Python module treescan._C: what isn't torch's. Build information, threads, and calls of the C interface on whatever has the
+// attributes of a tensor in CPU memory, which treescan.numpy lends to arrays. Outputs are allocated by the caller. Everything
+// about values is checked by the library; here only what a view cannot express is: a dtype or a rank that it has no code for.
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
@@ -150,14 +146,10 @@ void lend_torch_pool(uintptr_t parallel_for, uintptr_t num_threads) {
 // Names of attributes, interned once. Never freed: the interpreter may be gone when static objects are.
 struct Names {
   PyObject *data_ptr = PyUnicode_InternFromString("data_ptr");
-  PyObject *device = PyUnicode_InternFromString("device");
   PyObject *dtype = PyUnicode_InternFromString("dtype");
-  PyObject *get_device = PyUnicode_InternFromString("get_device");
-  PyObject *is_cpu = PyUnicode_InternFromString("is_cpu");
-  PyObject *is_cuda = PyUnicode_InternFromString("is_cuda");
   PyObject *shape = PyUnicode_InternFromString("shape");
   PyObject *stride = PyUnicode_InternFromString("stride");
-  PyObject *dtypes = PyDict_New();  // torch.dtype -> treescan_dtype
+  PyObject *dtypes = PyDict_New();  // dtype -> treescan_dtype
 };
 
 const Names &names() {
@@ -177,7 +169,7 @@ py::object method(py::handle object, PyObject *name) {
   return py::reinterpret_steal<py::object>(value);
 }
 
-// What messages show of an object: torch.int8, (2, 3), cuda:0.
+// What messages show of an object: int8, (2, 3).
 std::string text(py::handle object) { return py::str(object).cast<std::string>(); }
 
 // The view of a tensor, or of none.
@@ -186,15 +178,7 @@ class View {
   View(const char *name, py::handle tensor) : present_(!tensor.is_none()) {
     if (!present_) return;
     const Names &attributes = names();
-    if (attribute(tensor, attributes.is_cpu).ptr() == Py_True) {
-      view_.device = TREESCAN_CPU;
-    } else if (attribute(tensor, attributes.is_cuda).ptr() == Py_True) {
-      view_.device = TREESCAN_CUDA;
-      view_.device_index = method(tensor, attributes.get_device).cast<int32_t>();
-    } else {
-      throw_python(PyExc_ValueError, std::string(name) + " must be on the CPU or a CUDA device, got " +
-                                         text(attribute(tensor, attributes.device)));
-    }
+    view_.device = TREESCAN_CPU;
     const py::object dtype = attribute(tensor, attributes.dtype);
     PyObject *code = PyDict_GetItemWithError(attributes.dtypes, dtype.ptr());
     if (!code) throw_python(PyExc_TypeError, std::string(name) + " has an unsupported dtype: " + text(dtype));
@@ -217,7 +201,6 @@ class View {
   }
 
   const treescan_tensor *get() const { return present_ ? &view_ : nullptr; }
-  bool on_cuda() const { return view_.device == TREESCAN_CUDA; }
   operator const treescan_tensor *() const { return get(); }
 
  private:
@@ -286,30 +269,6 @@ class TreeOutput {
 
 // ---- CUDA ----
 
-// Functions of _native.py's: the current stream of a device, and new memory there. Never freed, as the names.
-PyObject *stream_of = nullptr;
-PyObject *allocate_on = nullptr;
-
-void lend_torch_cuda(const py::object &stream, const py::object &allocate) {
-  stream_of = py::object(stream).release().ptr();
-  allocate_on = py::object(allocate).release().ptr();
-}
-
-// function(workspace, stream) on the device of `tensor`. The scratch memory may go when the call returns: torch gives it to
-// nobody but later work of the same stream.
-template <class Function>
-void call_on_device_of(const View &tensor, Function &&function) {
-  if (!tensor.on_cuda()) return call([&] { return function(nullptr, nullptr); });
-  treescan_workspace workspace{};
-  call([&] { return function(&workspace, nullptr); });
-  const py::int_ device(tensor.get()->device_index);
-  const py::object memory = py::handle(allocate_on)(std::max<int64_t>(workspace.size, 64), device);
-  workspace.data = PyLong_AsVoidPtr(method(memory, names().data_ptr).ptr());
-  void *const stream = PyLong_AsVoidPtr(py::handle(stream_of)(device).ptr());
-  if (PyErr_Occurred()) throw py::error_already_set();
-  call([&] { return function(&workspace, stream); });
-}
-
 void synchronize(int32_t device_index, uintptr_t stream) {
   call([&] { return treescan_synchronize(TREESCAN_CUDA, device_index, reinterpret_cast<void *>(stream)); });
 }
@@ -327,69 +286,14 @@ void set_cuda_scans(const std::string &strategy) {
 void scan(int32_t direction, py::handle parent, py::handle order, py::handle x, py::handle weights, py::handle y) {
   const View parents("parent", parent), orders("order", order), inputs("x", x), factors("weights", weights),
       outputs("y", y);
-  call_on_device_of(inputs, [&](auto... where) {
-    return treescan_scan(direction, parents, orders, inputs, factors, outputs, where...);
-  });
-}
-
-void scan_backward(int32_t direction, py::handle parent, py::handle order, py::handle x, py::handle weights,
-                   py::handle grad, py::handle grad_x, py::handle grad_weights) {
-  const View parents("parent", parent), orders("order", order), inputs("x", x), factors("weights", weights),
-      grads("grad", grad), input_grads("grad_x", grad_x), factor_grads("grad_weights", grad_weights);
-  call_on_device_of(inputs, [&](auto... where) {
-    return treescan_scan_backward(direction, parents, orders, inputs, factors, grads, input_grads, factor_grads,
-                                  where...);
-  });
-}
-
-// The tensors of a selective scan, or those of its gradients, in the order of the interface's structures.
-class SelectiveViews {
- public:
-  SelectiveViews(const std::vector<py::object> &tensors, bool delta_softplus)
-      : u_("u", tensors.at(0)), delta_("delta", tensors.at(1)), A_("A", tensors.at(2)), B_("B", tensors.at(3)),
-        C_("C", tensors.at(4)), D_("D", tensors.at(5)), z_("z", tensors.at(6)), delta_bias_("delta_bias", tensors.at(7)),
-        inputs_{u_, delta_, A_, B_, C_, D_, z_, delta_bias_, delta_softplus},
-        gradients_{u_, delta_, A_, B_, C_, D_, z_, delta_bias_} {}
-  SelectiveViews(const SelectiveViews &) = delete;
-  SelectiveViews &operator=(const SelectiveViews &) = delete;
-
-  const treescan_selective_inputs *inputs() const { return &inputs_; }
-  const treescan_selective_gradients *gradients() const { return &gradients_; }
-
- private:
-  View u_, delta_, A_, B_, C_, D_, z_, delta_bias_;
-  treescan_selective_inputs inputs_;
-  treescan_selective_gradients gradients_;
-};
-
-void selective_scan(int32_t direction, py::handle parent, py::handle order, const std::vector<py::object> &inputs,
-                    bool delta_softplus, py::handle y, py::handle last_state) {
-  const View parents("parent", parent), orders("order", order), outputs("y", y), states("last_state", last_state);
-  const SelectiveViews views(inputs, delta_softplus);
-  call_on_device_of(outputs, [&](auto... where) {
-    return treescan_selective_scan(direction, parents, orders, views.inputs(), outputs, states, where...);
-  });
-}
-
-void selective_scan_backward(int32_t direction, py::handle parent, py::handle order,
-                             const std::vector<py::object> &inputs, bool delta_softplus, py::handle grad_y,
-                             py::handle grad_last_state, const std::vector<py::object> &gradients) {
-  const View parents("parent", parent), orders("order", order), grads("grad_y", grad_y),
-      state_grads("grad_last_state", grad_last_state);
-  const SelectiveViews views(inputs, delta_softplus), outputs(gradients, false);
-  call_on_device_of(grads, [&](auto... where) {
-    return treescan_selective_scan_backward(direction, parents, orders, views.inputs(), grads, state_grads,
-                                            outputs.gradients(), where...);
-  });
+  call([&] { return treescan_scan(direction, parents, orders, inputs, factors, outputs, nullptr, nullptr); });
 }
 
 void edge_weights(int32_t kind, const Sizes &sizes, const Contexts &context_length, py::handle edges,
                   py::handle features, int32_t metric, bool exponential, py::handle cost) {
   const GraphView graph(kind, sizes, context_length, edges);
   const View inputs("features", features), outputs("cost", cost);
-  call_on_device_of(inputs, [&](auto... where) {
-    return treescan_edge_weights(graph, inputs, metric, exponential, outputs, where...);
-  });
+  call([&] { return treescan_edge_weights(graph, inputs, metric, exponential, outputs, nullptr, nullptr); });
 }
 
 void minimum_spanning_tree(int32_t kind, const Sizes &sizes, const Contexts &context_length, py::handle edges,
@@ -398,43 +302,13 @@ void minimum_spanning_tree(int32_t kind, const Sizes &sizes, const Contexts &con
   const GraphView graph(kind, sizes, context_length, edges);
   const View costs("cost", cost), roots("root", root), labels("segments", segments);
   const TreeOutput tree(parent, order, depth, edge);
-  call_on_device_of(costs, [&](auto... where) {
-    return treescan_minimum_spanning_tree(graph, costs, maximum, roots, labels, tree, where...);
-  });
-}
-
-void random_spanning_tree(int32_t kind, const Sizes &sizes, const Contexts &context_length, py::handle edges,
-                          py::handle cost, uint64_t seed, py::handle root, py::handle parent, py::handle order,
-                          py::handle depth, py::handle edge) {
-  const GraphView graph(kind, sizes, context_length, edges);
-  const View costs("cost", cost), roots("root", root);
-  const TreeOutput tree(parent, order, depth, edge);
-  call_on_device_of(costs, [&](auto... where) {
-    return treescan_random_spanning_tree(graph, costs, seed, roots, tree, where...);
-  });
-}
-
-void tree_from_edges(py::handle edges, py::handle root, bool by_edge, py::handle parent, py::handle order,
-                     py::handle depth, py::handle edge) {
-  const View pairs("edges", edges), roots("root", root);
-  const TreeOutput tree(parent, order, depth, edge);
-  const int32_t sibling_order = by_edge ? TREESCAN_BY_EDGE : TREESCAN_BY_VERTEX;
-  call_on_device_of(pairs, [&](auto... where) {
-    return treescan_tree_from_edges(pairs, roots, sibling_order, tree, where...);
-  });
-}
-
-void tree_from_parents(py::handle parent, py::handle root, py::handle parent_out, py::handle order,
-                       py::handle depth) {
-  const View parents("parent", parent), roots("root", root);
-  const TreeOutput tree(parent_out, order, depth, py::none());
-  call_on_device_of(parents, [&](auto... where) { return treescan_tree_from_parents(parents, roots, tree, where...); });
+  call([&] { return treescan_minimum_spanning_tree(graph, costs, maximum, roots, labels, tree, nullptr, nullptr); });
 }
 
 void forest_from_parents(py::handle parent, py::handle parent_out, py::handle order, py::handle depth) {
   const View parents("parent", parent);
   const TreeOutput tree(parent_out, order, depth, py::none());
-  call_on_device_of(parents, [&](auto... where) { return treescan_forest_from_parents(parents, tree, where...); });
+  call([&] { return treescan_forest_from_parents(parents, tree, nullptr, nullptr); });
 }
 
 void set_instruction_set(const std::string &name) {
@@ -485,14 +359,8 @@ PYBIND11_MODULE(_C, module) {
   });
 
   module.def("scan", &scan);
-  module.def("scan_backward", &scan_backward);
-  module.def("selective_scan", &selective_scan);
-  module.def("selective_scan_backward", &selective_scan_backward);
   module.def("edge_weights", &edge_weights);
   module.def("minimum_spanning_tree", &minimum_spanning_tree);
-  module.def("random_spanning_tree", &random_spanning_tree);
-  module.def("tree_from_edges", &tree_from_edges);
-  module.def("tree_from_parents", &tree_from_parents);
   module.def("forest_from_parents", &forest_from_parents);
 }
 #undef PyInit__C

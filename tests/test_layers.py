@@ -47,6 +47,37 @@ def test_no_framework_below_the_package():
                 assert not re.match(r"(Python\.h|pybind11)", name), f"{path}: {name}"
 
 
+def test_torch_operations_see_the_c_interface_and_the_stable_abi_only():
+    for path in sources("torch_ops", "*.cpp"):
+        for name in includes(path):
+            assert "/" not in name or name == "treescan/treescan.h" or re.match(r"torch/(csrc/stable|headeronly)/", name), name
+
+
+# Names that torch promises nothing about, by file. They may only get fewer. Public ones, register_autograd and the like, have no
+# forward mode, and no derivative of a derivative under torch.func.
+PRIVATE_TORCH = {
+    "ops.py": {
+        "torch._C.DispatchKeySet", "torch._C._AutoDispatchBelowADInplaceOrView", "torch._C._AutoDispatchBelowAutograd",
+        "torch._C._after_ADInplaceOrView_keyset", "torch._C._are_functorch_transforms_active",
+        "torch._functorch.autograd_function.VmapInfo", "torch._functorch.utils.enable_single_level_autograd_function",
+        "torch._ops.OpOverload", "torch.autograd.function._SingleLevelFunction",
+    },
+    "ops_selective.py": {
+        "torch._C._AutoDispatchBelowAutograd", "torch._functorch.utils.enable_single_level_autograd_function",
+        "torch._ops.OpOverload", "torch.autograd.forward_ad._set_fwd_grad_enabled", "torch.autograd.function._SingleLevelFunction",
+    },
+}
+
+
+@pytest.mark.parametrize("file", PRIVATE_TORCH)
+def test_private_names_of_torch_only_get_fewer(file):
+    path = PACKAGE / file
+    attributes = {ast.unparse(node) for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Attribute)}
+    names = {name for name in attributes | set(imports(path)) if re.match(r"torch\.(.*\.)?_", name)}
+    longest = {name for name in names if not any(other.startswith(f"{name}.") for other in names)}
+    assert longest == PRIVATE_TORCH[file], f"used: {sorted(longest)}"
+
+
 def test_binding_sees_the_c_interface_only():
     for path in sources("python", "*.cpp"):
         assert {name for name in includes(path) if "/" in name or name.endswith(".h")} <= {

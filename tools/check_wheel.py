@@ -137,7 +137,7 @@ def build(source, folder, cmake):
         tools.python("-m", "build", "--wheel", *options, "--outdir", folder / "plain", source, cwd=source)
         (wheel,) = (folder / "plain").glob("*.whl")
         if platform.system() == "Linux":
-            log = tools.python("-m", "auditwheel", "repair", "--wheel-dir", folder / "repaired", wheel)
+            log = tools.python("-m", "auditwheel", "repair", "--exclude", "libtorch_cpu.so", "--wheel-dir", folder / "repaired", wheel)
             if not list((folder / "repaired").glob("*.whl")):
                 sys.exit(log)
             (wheel,) = (folder / "repaired").glob("*.whl")

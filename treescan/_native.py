@@ -14,23 +14,12 @@ from ._installation import BUILD, get_torch_library
 from ._library import _C
 
 
-def _lend_torch_pool() -> None:
-    # Both are part of torch's stable C interface (torch/csrc/stable/c/shim.h) and live in a library that torch._C
-    # needs, so a look-up through torch._C's own handle finds them wherever torch is installed.
-    library = ctypes.CDLL(torch._C.__file__)
-    try:
-        functions = library.torch_parallel_for, library.torch_get_num_threads
-    except AttributeError:
-        return  # a torch without them: the library keeps its own threads
-    _C.lend_torch_pool(*(ctypes.cast(function, ctypes.c_void_p).value or 0 for function in functions))
-
-
 def _load_operations() -> None:
-    """Loads libtreescan_torch, whose calls from then on share `_C`'s threads."""
+    """Loads libtreescan_torch, and lends `_C` torch's thread pool, which both then share."""
     if torch.torch_version.TorchVersion(torch.__version__) < "2.10":
         raise ImportError(f"treescan needs torch 2.10 or later, but {torch.__version__} is installed: run "
                           "`python -m pip install --upgrade torch`")
-    path = get_torch_library()
+    path = os.path.realpath(get_torch_library())
     if hasattr(torch.ops.treescan, "scan") and path not in torch.ops.loaded_libraries:
         raise ImportError(f"another copy of treescan's torch operations is already in this process, so {path} can't be loaded")
     if not os.path.isfile(path):
@@ -45,10 +34,12 @@ def _load_operations() -> None:
     if version != _C.HEADER_VERSION:
         raise ImportError(f"treescan {__version__} needs a library of torch operations of its own version, but {path} was compiled "
                           f"with the header of {version // 10000}.{version // 100 % 100}.{version % 100}: {BUILD}")
+    # Of torch's stable C interface, and found through the library that needs them.
+    pool = library.torch_parallel_for, library.torch_get_num_threads
+    _C.lend_torch_pool(*(ctypes.cast(function, ctypes.c_void_p).value or 0 for function in pool))
     library.treescan_torch_guard_calls(*map(ctypes.c_void_p, _C.call_guard()))
 
 
-_lend_torch_pool()
 _load_operations()
 
 

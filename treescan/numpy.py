@@ -28,8 +28,6 @@ _C.set_dtypes(np)
 class _View:
     """An array with the attributes by which the native module knows tensors."""
 
-    is_cpu, is_cuda = True, False
-
     def __init__(self, array: NDArray[Any]) -> None:
         self.array, self.dtype, self.shape = array, array.dtype.type, array.shape
 
