@@ -120,7 +120,7 @@ def test_exported_models_run_without_python(kind, program, tmp_path):
         model = SelectiveScan()
         inputs = torch.rand(1, 6, 20), torch.rand(1, 6, 20), torch.rand(1, 1, 4, 20), torch.rand(1, 1, 4, 20)
     else:
-        model, inputs = treescan.nn.TreeSSM2d(8), (torch.rand(2, 8, 5, 7),)
+        model, inputs = treescan.nn.TreeSSM(8), (torch.rand(2, 5, 7, 8),)
     model.eval()
     with torch.no_grad():
         expected = model(*inputs)
