@@ -36,7 +36,7 @@ TREESCAN_FORMULA bool leaves_range(T norm) {
   using Bits = typename Floating<T>::Bits;
   constexpr T least = Floating<T>::least_norm, largest = Floating<T>::largest_norm;
   const auto bits = cast_bits<Bits>(norm);
-  return (bits < cast_bits<Bits>(least)) | (bits > cast_bits<Bits>(largest));
+  return static_cast<int>(bits < cast_bits<Bits>(least)) + static_cast<int>(bits > cast_bits<Bits>(largest)) != 0;
 }
 
 // A number's bits without the sign, in the order of absolute values.
@@ -49,7 +49,7 @@ TREESCAN_FORMULA typename Floating<T>::Bits magnitude(T value) {
 // Whether a vector with this largest magnitude is neither of zeros nor with an infinity or a NaN.
 template <class T>
 TREESCAN_FORMULA bool can_scale(typename Floating<T>::Bits largest) {
-  return (largest > 0) & (largest < Floating<T>::infinity);
+  return static_cast<int>(largest > 0) + static_cast<int>(largest < Floating<T>::infinity) == 2;
 }
 
 // The power of two that brings such a vector to a length of 1 or so, for any other 1.
