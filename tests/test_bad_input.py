@@ -40,7 +40,7 @@ CASES = {
     "out is no tensor": (lambda: tree_scan(X, X, TREE, out=[]), TypeError, "out must be a tensor, got list"),
     "out's dtype": (lambda: tree_scan(X, X, TREE, out=X.double()), ValueError, "out must be like x.*got torch.float64"),
     "out where a gradient is wanted": (lambda: tree_scan(X, X.clone().requires_grad_(), TREE, out=X.clone()), RuntimeError,
-                                       "out can't be given where a gradient is wanted"),
+                                       "out can't be given where a derivative is wanted"),
     "out in x's memory": (lambda: tree_scan(X, X.clone(), TREE, out=X), ValueError, "out must have memory of its own"),
     "order not a permutation": (lambda: tree_scan(X, X, broken(order=torch.zeros_like(PARENT))), ValueError, "order: .*once"),
     "order backwards": (lambda: tree_scan(X, X, broken(order=TREE.order.flip(1))), ValueError, "order: .*parents before"),

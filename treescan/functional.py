@@ -119,8 +119,7 @@ def _spanning_tree(graph: Graph, cost: Tensor, maximum: bool, root: Root, mask: 
 def spanning_forest(graph: Graph, cost: Tensor, maximum: bool, root: Root, segments: Tensor) -> Tree:
     """The minimum spanning forest of a graph without the edges between segments: labels, (B|1, V) int32, -1 for none."""
     roots = root_tensor(root, cost.shape[0], cost)
-    return Tree.of_forest(*ops.minimum_spanning_tree(cost, *graph.arguments, flag("maximum", maximum), roots,
-                                    segments))
+    return Tree.of_forest(*ops.minimum_spanning_tree(cost, *graph.arguments, flag("maximum", maximum), roots, segments))
 
 
 def _segments_of_mask(mask: Tensor, graph: Graph, batch: int) -> Tensor:

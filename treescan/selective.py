@@ -145,8 +145,8 @@ def selective_tree_scan(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tenso
     if delta_bias is not None:
         delta_bias = check_parameter("delta_bias", delta_bias, u, (channels,), f"(D,) = ({channels},)")
     check_tree("tree", tree, u.shape[0], _num_vertices(u), "u", u)
-    y, last_state = ops_selective.selective_scan(u.flatten(2), delta.flatten(2), A, B, C, D,
-                             None if z is None else z.flatten(2), delta_bias, tree.parent, tree.order, delta_softplus,
-                             direction)
+    y, last_state = ops_selective.selective_scan(
+        u.flatten(2), delta.flatten(2), A, B, C, D, None if z is None else z.flatten(2), delta_bias, tree.parent, tree.order,
+        delta_softplus, direction)
     y = y.reshape(u.shape)
     return (y, last_state) if return_last_state else y

@@ -6,7 +6,7 @@ import argparse
 import sys
 
 from . import affinity, demo, filter, info, tree
-from .picture import Problem
+from .problem import Problem
 
 _COMMANDS = {"filter": filter, "tree": tree, "affinity": affinity, "info": info, "demo": demo}
 

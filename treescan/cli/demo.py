@@ -4,10 +4,11 @@ import argparse
 from pathlib import Path
 from time import perf_counter
 
-import torch
-
 from . import affinity, filter, tree
-from .picture import Problem, Progress, need, save, shrink
+from .picture import Picture, add_verbose, shrink
+from .problem import Problem, need
+from .progress import Progress
+from .writing import write
 
 HELP = "run the commands on a photograph and time the stages"
 DESCRIPTION = "Filters a photograph that comes with scikit-image, draws its tree and one pixel's reach, and times it all."
@@ -16,6 +17,7 @@ EXAMPLE = "treescan demo -o demo"
 
 def add_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument("-o", "--output", default="demo", help="the folder for the pictures (default %(default)s)")
+    add_verbose(command)
 
 
 def run(options: argparse.Namespace) -> None:
@@ -25,18 +27,19 @@ def run(options: argparse.Namespace) -> None:
     except OSError as error:
         raise Problem(f"{folder} can't be made: {error}") from None
     # NASA's portrait of the astronaut Eileen Collins, in the public domain.
-    photograph = torch.from_numpy(need("skimage.data").astronaut().copy()).permute(2, 0, 1)[None].float() / 255
-    height, width = photograph.shape[2:]
-    save(photograph, str(folder / "photograph.png"))
-    with Progress(*filter.STAGES, "affinity", "pictures") as progress:
+    photograph = Picture(need("skimage.data").astronaut(), "RGB")
+    width, height = photograph.size
+    write([photograph], str(folder / "photograph.png"))
+    with Progress(*filter.STAGES, "affinity", "pictures", verbose=options.verbose) as progress:
+        progress.pixels = width * height
         start = perf_counter()
         smooth = filter.smooth(photograph, 0.1, 4, progress)
         at = (width // 3, height // 4)
         maps = progress.run("affinity", affinity.responses, photograph, at, 0.2)
 
         def draw() -> None:
-            save(smooth, str(folder / "filtered.png"))
-            tree.draw(shrink(photograph, 96), str(folder / "tree.png"))
+            write([smooth], str(folder / "filtered.png"))
+            tree.draw(shrink(photograph.shown(), 96), str(folder / "tree.png"))
             affinity.draw(photograph, at, maps, str(folder / "affinity.png"))
 
         progress.run("pictures", draw)

@@ -6,7 +6,9 @@ import numpy
 from torch import Tensor
 
 from ..functional import build_tree
-from .picture import Progress, add_output, add_picture, figure, need, read, save_figure, shrink
+from .picture import add_output, add_picture, figure, need_drawing, read_frames, save_figure, say_frame, shrink
+from .problem import need
+from .progress import Progress
 
 HELP = "draw the spanning tree over a photograph"
 DESCRIPTION = "Draws the minimum spanning tree of colour differences, coloured by the distance from the root."
@@ -38,10 +40,19 @@ def draw(image: Tensor, path: str) -> None:
     save_figure(drawn, path, dpi=150)
 
 
+def bytes_per_pixel(channels: int, deep: int, alpha: bool) -> float:
+    """The peak, as the reference page of the command line promises it."""
+    return (10.0 if alpha else 0.0) + (channels + alpha) * deep + 4 * (3 if channels >= 3 else 1)
+
+
 def run(options: argparse.Namespace) -> None:
-    with Progress("reading", "drawing") as progress:
-        image = progress.run("reading", read, options.picture)
-        small = shrink(image, options.size)
+    need_drawing()
+    with Progress("reading", "reducing", "drawing", verbose=options.verbose) as progress:
+        pictures, count = progress.run("reading", read_frames, options.picture, options.frame, bytes_per_pixel)
+        width, height = pictures[0].size
+        progress.pixels = width * height
+        small = progress.run("reducing", lambda: shrink(pictures.pop().shown(), options.size))
         progress.run("drawing", draw, small, options.output)
-    reduced = "" if small is image else f" (reduced from {image.shape[3]} x {image.shape[2]})"
+    say_frame(options.picture, options.frame, count)
+    reduced = "" if small.shape[2:] == (height, width) else f" (reduced from {width} x {height})"
     print(f"{options.output}: the tree of {small.shape[3]} x {small.shape[2]} pixels{reduced}")
