@@ -37,7 +37,7 @@ def corpus(target):
 
 
 def minimise():
-    """Keeps the inputs of every corpus that reach what no other does,."""
+    """Keeps the inputs of every corpus that reach what no other does."""
     for target in TARGETS:
         with tempfile.TemporaryDirectory() as kept:
             result = run(target, "-merge=1", kept, corpus(target), profile=os.devnull)
