@@ -1,11 +1,13 @@
 """torch.set_flush_denormal(True), which training scripts set: trees don't change, and what does is the same for all threads."""
 
+import math
 from fractions import Fraction
 
 import pytest
 import torch
 
 import treescan
+from treescan.compat._sorted import narrowed
 
 if not torch.set_flush_denormal(False):
     pytest.skip("this processor can't flush denormal numbers", allow_module_level=True)
@@ -47,6 +49,9 @@ def test_trees_of_tiny_costs(flushed, name, dtype):
     calls = {"minimum": lambda: treescan.minimum_spanning_tree(graph, cost),
              "maximum": lambda: treescan.minimum_spanning_tree(graph, cost, maximum=True),
              "forest": lambda: treescan.minimum_spanning_tree(graph, cost, mask=mask)}
+    if name != "large":
+        calls["reference"] = lambda: treescan.reference.minimum_spanning_tree(graph, cost)
+        calls["greatest by the reference"] = lambda: treescan.reference.minimum_spanning_tree(graph, cost, maximum=True)
     plain = {what: call() for what, call in calls.items()}
     if name != "large":
         for what, sign in (("minimum", 1), ("maximum", -1)):
@@ -62,6 +67,32 @@ def test_trees_of_tiny_costs(flushed, name, dtype):
             flushed(False)
     finally:
         treescan.set_num_threads(None)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16, torch.float16], ids=str)
+def test_compat_trees_of_tiny_costs(flushed, dtype):
+    """Of float64 too where float32 has no normal numbers any more."""
+    edges = torch.tensor([[[0, 1], [0, 2], [1, 2]]])
+    step = max(2.0**-140, torch.finfo(dtype).smallest_normal / 4)
+    cost = (torch.tensor([[3, 1, 2]], dtype=torch.float64) * step).to(dtype)
+    flushed(True)
+    assert treescan.compat.tree_scan.mst_forward(edges, cost, 3).tolist() == [[[0, 2], [1, 2]]]
+
+
+def test_compat_narrows_as_the_processor_does(flushed):
+    """To the nearest float32, ties to even, whether it may be denormal or not."""
+    generator = torch.Generator().manual_seed(0)
+    exponents = torch.randint(-160, 130, (4000,), generator=generator).double()
+    costs = torch.randn(4000, generator=generator, dtype=torch.float64) * 2**exponents
+    halves = torch.arange(-40, 40, dtype=torch.float64) * 2.0**-150  # between two neighbours
+    ends = torch.tensor([0.0, -0.0, math.inf, -math.inf, math.nan, 2.0**-126, 2.0**-126 - 2.0**-150, 5e-324], dtype=torch.float64)
+    costs = torch.cat((costs, halves, ends, -ends))
+    right = costs.float().view(torch.int32)
+    for mode in (False, True):
+        flushed(mode)
+        found = narrowed(costs).view(torch.int32)
+        flushed(False)
+        assert torch.equal(found, right)
 
 
 def test_causal_trees_of_tiny_differences(flushed):

@@ -15,7 +15,7 @@ gradient); Song et al., "Learnable Tree Filter for Structure-preserving Feature 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, ParamSpec, Protocol, TypeVar
 
 import torch

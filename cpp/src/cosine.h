@@ -5,6 +5,7 @@
 #pragma once
 
 #include <cstdint>
+#include <type_traits>
 
 #include "formula.h"
 #include "half.h"
@@ -29,14 +30,13 @@ struct Floating<double> {
   static constexpr double least_norm = 0x1p-400, largest_norm = 0x1p510;
 };
 
-// Whether the vector of this norm may have lost digits of its squares, or its norm itself. Asked of the bits, which compilers can
-// ask of many at a time.
+// Whether the vector of this norm may have lost digits of its squares, or its norm itself; of NaN, yes. Asked of the bits, which
+// compilers can ask of many at a time.
 template <class T>
 TREESCAN_FORMULA bool leaves_range(T norm) {
-  using Bits = typename Floating<T>::Bits;
+  using Unsigned = std::make_unsigned_t<typename Floating<T>::Bits>;
   constexpr T least = Floating<T>::least_norm, largest = Floating<T>::largest_norm;
-  const auto bits = cast_bits<Bits>(norm);
-  return (bits < cast_bits<Bits>(least)) | (bits > cast_bits<Bits>(largest));
+  return cast_bits<Unsigned>(norm) - cast_bits<Unsigned>(least) > cast_bits<Unsigned>(largest) - cast_bits<Unsigned>(least);
 }
 
 // A number's bits without the sign, in the order of absolute values.
@@ -49,7 +49,7 @@ TREESCAN_FORMULA typename Floating<T>::Bits magnitude(T value) {
 // Whether a vector with this largest magnitude is neither of zeros nor with an infinity or a NaN.
 template <class T>
 TREESCAN_FORMULA bool can_scale(typename Floating<T>::Bits largest) {
-  return (largest > 0) & (largest < Floating<T>::infinity);
+  return largest > 0 && largest < Floating<T>::infinity;
 }
 
 // The power of two that brings such a vector to a length of 1 or so, for any other 1.

@@ -14,12 +14,12 @@ struct EdgeOrder {
   uint64_t seed;
 };
 
-// The order of floats as integers: -0 equals +0, and NaN comes after everything. Made of the bits, for comparisons and sums of
-// floats take the smallest numbers for 0 where the processor is told to.
+// The order of floats as integers: -0 equals +0, and NaN comes after every number. INT32_MAX is left for edges that aren't there.
+// Made of the bits, for comparisons and sums of floats take the smallest numbers for 0 where the processor is told to.
 TREESCAN_FORMULA int32_t sort_key(float cost) {
   const auto bits = cast_bits<int32_t>(cost);
-  const int32_t magnitude = bits & INT32_MAX;
-  return magnitude > 0x7f800000 ? INT32_MAX : bits < 0 ? -magnitude : magnitude;
+  const int32_t magnitude = bits & INT32_MAX, key = bits < 0 ? -magnitude : magnitude;
+  return magnitude > 0x7f800000 ? INT32_MAX - 1 : key;
 }
 
 // The mixing step of splitmix64.

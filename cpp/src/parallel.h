@@ -37,8 +37,7 @@ void run_parallel(int64_t count, void (*body)(void *task, int64_t i), void *task
 inline int64_t num_workers(int64_t tasks) { return std::max<int64_t>(1, std::min<int64_t>(num_threads(), tasks)); }
 
 // Calls body(worker, task) for every task in [0, tasks); a worker takes one task at a time, and computes as the caller's thread
-// would. The first exception stops
-// the handing out of tasks and is thrown here once all workers have come home.
+// would. The first exception stops the handing out of tasks and is thrown here once all workers have come home.
 template <class Body>
 void for_each_task(int64_t workers, int64_t tasks, Body &&body) {
   struct Shared {

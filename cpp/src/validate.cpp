@@ -88,12 +88,13 @@ void check_tensor(const treescan_tensor *tensor, const char *name, std::initiali
 }
 
 void check_writable(const treescan_tensor *tensor, const char *name) {
+  // Without elements its strides may be anything.
+  if (std::any_of(tensor->sizes, tensor->sizes + tensor->ndim, [](int64_t size) { return size == 0; })) return;
   struct Dimension {
     int64_t size, stride;
   } dimensions[TREESCAN_MAX_DIMS];
   int32_t count = 0;
   for (int32_t i = 0; i < tensor->ndim; ++i) {
-    if (tensor->sizes[i] == 0) return;
     if (tensor->sizes[i] > 1)
       dimensions[count++] = {tensor->sizes[i], tensor->strides[i] < 0 ? -tensor->strides[i] : tensor->strides[i]};
   }

@@ -866,6 +866,19 @@ TEST(features_past_32_bits) {
   CHECK(status == TREESCAN_OK || status == TREESCAN_TOO_LARGE, treescan_status_name(status));
 }
 
+// Where there are no elements nobody walks along strides, which may be any numbers, in any order of the dimensions.
+TEST(strides_of_outputs_without_elements) {
+  const treescan_graph graph = treescan::chain(1).c();  // without edges
+  int32_t out[2] = {};
+  for (const int64_t stride : {INT64_MIN, INT64_MAX, int64_t{0}}) {
+    const tensor_view edges(out, {0, 2}, {1, stride});
+    SUCCEEDS(treescan_graph_edges(&graph, &edges));
+    float number = 0;
+    const tensor_view features(&number, {3, 1, 1}), cost(&number, {3, 0}, {stride, stride});
+    SUCCEEDS(treescan_edge_weights(&graph, &features, TREESCAN_L2, 0, &cost, nullptr, nullptr));
+  }
+}
+
 // No edges and no channels, but a batch that no loop should walk through.
 TEST(a_batch_of_nothing) {
   float out = 0;

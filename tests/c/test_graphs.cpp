@@ -184,6 +184,50 @@ TEST(edge_weights_of_batched_lists) {
     }
 }
 
+// Vectors of all lengths that their type has, beside each other: their cosines don't depend on the lengths.
+template <class T>
+void check_lengths(const std::vector<int> &exponents) {
+  const int64_t vertices = 20;
+  const treescan::graph graph = treescan::grid(4, 5, 8);
+  const treescan_graph description = graph.c();
+  const naive::Edges edges = edges_of(graph);
+  std::mt19937 generator(3);
+  for (const int64_t channels : {1, 5, 37})
+    for (const Shape &strides : {Shape{}, Shape{0, 1, 5 * channels, channels}}) {
+      const auto exponent = [&](int64_t v) { return exponents[static_cast<size_t>(v * 7 % 11) % exponents.size()]; };
+      std::uniform_real_distribution<double> draw(-1, 1);
+      const Array<T> features = std::move(Array<T>({1, channels, 4, 5}, strides).fill([&](int64_t i) {
+        return i % vertices == 13 ? 0 : std::ldexp(draw(generator), exponent(i % vertices));
+      }));
+      Array<float> cost({1, graph.num_edges()});
+      const auto weigh = [&](treescan_workspace *workspace) {
+        const treescan::tensor_view x = features.view(), out = cost.view();
+        return treescan_edge_weights(&description, &x, TREESCAN_COSINE, 0, &out, workspace, nullptr);
+      };
+      testing::in_every_setting(weigh, cost);
+      for (size_t e = 0; e < edges.size(); ++e) {
+        std::vector<double> ends[2];
+        for (const size_t k : {0u, 1u})
+          for (int64_t c = 0; c < channels; ++c)
+            ends[k].push_back(std::ldexp(testing::value_of(features[c * vertices + edges[e][k]]), -exponent(edges[e][k])));
+        const double got = static_cast<double>(cost[static_cast<int64_t>(e)]);
+        const double expected = naive::metric(TREESCAN_COSINE, ends[0], ends[1]);
+        CHECK(std::fabs(got - expected) < 1e-6, "edge ", e, " of ", channels, " channels: ", got, " for ", expected);
+      }
+      testing::in_every_setting(
+          [&](treescan_workspace *workspace) {
+            const testing::FlushedDenormals denormals;
+            return weigh(workspace);
+          },
+          cost);
+      for (const double value : cost.values()) CHECK(std::fabs(value) < 1 + 1e-6, "flushed: ", value);
+    }
+}
+TEST(lengths_of_float32) { check_lengths<float>({0, 126, -120, 63, -140, 64, -64, -20, 100}); }
+TEST(lengths_of_float64) { check_lengths<double>({0, 1020, -1000, 511, -1050, 512, -512, -30, 128}); }
+TEST(lengths_of_float16) { check_lengths<treescan::float16>({0, 15, -12, -4}); }
+TEST(lengths_of_bfloat16) { check_lengths<treescan::bfloat16>({0, 126, -120, 63, 64, -64, -20, -128}); }
+
 TEST(special_features) {
   const treescan::graph pair = treescan::chain(2);
   const auto weight = [&](float a, float b, treescan::metric metric, bool exponential = false) {

@@ -1,5 +1,6 @@
 // Minimum, maximum and random spanning trees, and trees from edges and from parents.
 #include <map>
+#include <optional>
 #include <set>
 
 #include "naive.h"
@@ -59,7 +60,7 @@ using HasEdge = std::function<bool(int64_t, std::array<int32_t, 2>)>;
 
 template <class T>
 void check_spanning_trees_of(const std::vector<Draw> &draws_of_type, const treescan::graph &graph, const HasEdge &has,
-                             int64_t batch) {
+                             int64_t batch, bool flushed = false) {
   const naive::Edges edges = edges_of(graph);
   const auto vertices = static_cast<int32_t>(graph.num_vertices());
   const auto count = static_cast<int64_t>(edges.size());
@@ -77,6 +78,8 @@ void check_spanning_trees_of(const std::vector<Draw> &draws_of_type, const trees
             [&](treescan_workspace *workspace) {
               const treescan::tensor_view c = cost.view(), r = root.view();
               return outputs.write([&](const treescan_tree_output *output) {
+                std::optional<testing::FlushedDenormals> denormals;
+                if (flushed) denormals.emplace();
                 return treescan_minimum_spanning_tree(&description, &c, maximum, &r, nullptr, output, workspace, nullptr);
               });
             },
@@ -137,6 +140,21 @@ TEST(trees_of_edge_lists) {
   check_spanning_trees(treescan::edge_list(strided.view(), 5));
   const Array<int32_t> none({0, 2});
   check_spanning_trees(treescan::edge_list(none.view(), 1));
+}
+
+// The order of costs is that of their bits, whatever the processor takes them for.
+TEST(trees_of_costs_too_small_to_be_normal) {
+  const int32_t list[] = {0, 1, 0, 2, 1, 2};
+  for (const treescan::graph &graph : {treescan::grid(7, 5), treescan::grid(4, 4, 8), treescan::tokens(10, 3),
+                                       treescan::edge_list(treescan::tensor_view(list, {3, 2}), 3)}) {
+    const auto multiples_of = [](double least) {
+      return std::vector<Draw>{[=](std::mt19937 &g) { return least * (static_cast<double>(g() % 9) - 4); },
+                               [=](std::mt19937 &g) { return g() % 3 ? least * static_cast<double>(g()) : -0.0; }};
+    };
+    check_spanning_trees_of<float>(multiples_of(0x1p-149), graph, {}, 3, true);
+    check_spanning_trees_of<double>(multiples_of(0x1p-1074), graph, {}, 3, true);
+    check_spanning_trees_of<double>(multiples_of(0x1p-149), graph, {}, 3, true);
+  }
 }
 
 // Whole numbers that a double has no room for, and the ends of their types.

@@ -15,6 +15,10 @@
 #include <string>
 #include <vector>
 
+#if defined(__SSE__)
+#include <xmmintrin.h>
+#endif
+
 #include "treescan/treescan.hpp"
 
 namespace testing {
@@ -267,6 +271,32 @@ bool close(const std::vector<double> &got, const std::vector<double> &expected, 
 }
 
 // ---- Settings ----
+
+// As long as it lives, this thread takes numbers that are too small to be normal for 0, where its processor can.
+class FlushedDenormals {
+ public:
+#if defined(__SSE__)
+  FlushedDenormals() : outer_(_mm_getcsr()) { _mm_setcsr(outer_ | 0x8040u); }
+  ~FlushedDenormals() { _mm_setcsr(outer_); }
+#elif defined(__aarch64__) && defined(__GNUC__)
+  FlushedDenormals() {
+    __asm__ volatile("mrs %0, fpcr" : "=r"(outer_));
+    __asm__ volatile("msr fpcr, %0" : : "r"(outer_ | uint64_t{1} << 24));
+  }
+  ~FlushedDenormals() { __asm__ volatile("msr fpcr, %0" : : "r"(outer_)); }
+#else
+  FlushedDenormals() : outer_(0) {}
+#endif
+  FlushedDenormals(const FlushedDenormals &) = delete;
+  FlushedDenormals &operator=(const FlushedDenormals &) = delete;
+
+ private:
+#if defined(__aarch64__)
+  uint64_t outer_;
+#else
+  uint32_t outer_;
+#endif
+};
 
 // Whether the library was built with the CUDA backend; that doesn't mean that there is a device.
 inline bool has_cuda() { return std::string(treescan_build_info()).find("cuda") != std::string::npos; }

@@ -13,7 +13,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size) {
   check_words(treescan_graph_num_edges(graph, data.rarely() ? nullptr : &count));
 
   const bool own = graph.has_own_lists();
-  Tensor ends(data, Role::output, TREESCAN_INT32, own ? Sizes{batch, graph.edges, 2} : Sizes{graph.edges, 2});
+  Tensor ends(data, Role::output, TREESCAN_INT32, own ? Sizes{batch, graph.edges, 2} : Sizes{graph.edges, 2}, 0, true);
   const treescan_status listed = treescan_graph_edges(graph, ends);
   check_words(listed);
   REQUIRE(ends.intact());
@@ -28,7 +28,8 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size) {
   Sizes shape = {batch, channels, graph.vertices};
   if (graph.c().kind == TREESCAN_GRID ? data.flag() : data.rarely()) shape = {batch, channels, graph.c().height, graph.c().width};
   Tensor features(data, Role::input, data.pick(floating_dtypes), shape);
-  Tensor cost(data, Role::output, TREESCAN_FLOAT32, {batch, graph.edges});
+  const bool wide = data.rarely();
+  Tensor cost(data, Role::output, wide ? TREESCAN_FLOAT64 : TREESCAN_FLOAT32, {batch, graph.edges});
   const int32_t metric = data.choice(3), exponential = data.flag();
   const treescan_status weighed = run(
       data,
@@ -39,6 +40,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size) {
   REQUIRE(weighed != TREESCAN_OUT_OF_RANGE || exponential);
   // Every cost is written, if only with +inf. What was there before is a NaN of its own.
   if (weighed == TREESCAN_OK && listed == TREESCAN_OK)
-    for (int64_t i = 0; i < cost.count(); ++i) REQUIRE(cost.at<uint32_t>(i) != 0xffffffffu);
+    for (int64_t i = 0; i < cost.count(); ++i)
+      REQUIRE(wide ? cost.at<uint64_t>(i) != UINT64_MAX : cost.at<uint32_t>(i) != UINT32_MAX);
   return 0;
 }

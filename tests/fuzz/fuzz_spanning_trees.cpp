@@ -11,13 +11,13 @@ int32_t find(std::vector<int32_t> &sets, int32_t v) {
 }
 
 // The edges of the minimum spanning forest of one item under (cost, index), NaN last; -1 in `labels` leaves a vertex out.
-std::vector<char> kruskal(const std::vector<float> &cost, const std::vector<int32_t> &ends, const std::vector<char> &there,
+std::vector<char> kruskal(const std::vector<double> &cost, const std::vector<int32_t> &ends, const std::vector<char> &there,
                           int64_t vertices) {
   std::vector<int32_t> sets(static_cast<size_t>(vertices)), order(cost.size());
   std::iota(sets.begin(), sets.end(), 0);
   std::iota(order.begin(), order.end(), 0);
   std::stable_sort(order.begin(), order.end(), [&](int32_t a, int32_t b) {
-    const float x = cost[static_cast<size_t>(a)], y = cost[static_cast<size_t>(b)];
+    const double x = cost[static_cast<size_t>(a)], y = cost[static_cast<size_t>(b)];
     return std::isnan(x) || std::isnan(y) ? !std::isnan(x) && std::isnan(y) : x < y;
   });
   std::vector<char> chosen(cost.size());
@@ -38,7 +38,9 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size) {
   choose_threads(data);
   const int64_t batch = data.size(1, 3);
   const Graph graph(data, batch);
-  Tensor cost(data, Role::input, TREESCAN_FLOAT32, {batch, graph.edges});
+  constexpr int32_t cost_dtypes[] = {TREESCAN_FLOAT32, TREESCAN_FLOAT64, TREESCAN_INT32, TREESCAN_INT64};
+  const int32_t dtype = data.pick(cost_dtypes);
+  Tensor cost(data, Role::input, dtype, {batch, graph.edges}, dtype == TREESCAN_INT32 || dtype == TREESCAN_INT64 ? 7 : 0);
   Tensor root(data, Role::input, TREESCAN_INT32, {data.flag() ? batch : 1}, graph.vertices);
   const bool random = data.range(0, 3) == 3, labelled = !random && data.flag();
   const int32_t maximum = data.flag();
@@ -71,12 +73,15 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size) {
     const auto label = [&](int32_t v) {
       return labelled ? segments.at<int32_t>((segments.size(0) == 1 ? 0 : item) * graph.vertices + v) : 0;
     };
-    std::vector<float> costs;
+    std::vector<double> costs;
     std::vector<char> there;
     const std::vector<int32_t> own_ends(ends.begin() + (own ? item * graph.edges * 2 : 0), ends.end());
     for (int64_t e = 0; e < graph.edges; ++e) {
       const int32_t a = own_ends[static_cast<size_t>(2 * e)], b = own_ends[static_cast<size_t>(2 * e + 1)];
-      const float value = cost.at<float>(item * graph.edges + e);
+      const int64_t i = item * graph.edges + e;
+      const double value = dtype == TREESCAN_FLOAT32   ? static_cast<double>(cost.at<float>(i))
+                           : dtype == TREESCAN_FLOAT64 ? cost.at<double>(i)
+                                                       : static_cast<double>(cost.index(i));
       costs.push_back(maximum ? -value : value);
       there.push_back(graph.has(item, a, b) && label(a) >= 0 && label(a) == label(b));
     }

@@ -20,14 +20,15 @@ class Graph {
     graph_.window = data.size(1, 5);
     graph_.num_vertices = data.size(1, 9);
     if (graph_.kind == TREESCAN_TOKENS && data.flag()) {
-      contexts_ = std::make_unique<Tensor>(data, Role::input, TREESCAN_INT64, Sizes{data.flag() ? batch : 1}, graph_.length);
+      contexts_ = std::make_unique<Tensor>(data, Role::input, TREESCAN_INT64, Sizes{data.flag() ? batch : 1}, graph_.length,
+                                           true);
       graph_.context_length = *contexts_;
     }
     if (graph_.kind == TREESCAN_EDGES || data.rarely()) {
       const int64_t edges = data.size(0, 14);
       const int32_t dtype = data.flag() ? TREESCAN_INT64 : TREESCAN_INT32;
       const Sizes sizes = data.flag() ? Sizes{batch, edges, 2} : Sizes{edges, 2};
-      list_ = std::make_unique<Tensor>(data, Role::input, dtype, sizes, graph_.num_vertices);
+      list_ = std::make_unique<Tensor>(data, Role::input, dtype, sizes, graph_.num_vertices, true);
       graph_.edge_index = *list_;
     }
     missing_ = data.rarely();

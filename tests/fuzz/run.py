@@ -1,18 +1,23 @@
 """Runs the fuzz targets: `run.py fuzz SECONDS` all of them for so long in all, each from its corpus; `run.py runs COUNT` each for
-so many inputs, from the same seed; `run.py coverage SUFFIX` the corpora alone, with the programs of clang that end in
+so many inputs (ten times as many where arguments are judged and nothing is done), from the same seed; `run.py minimise` leaves
+in each corpus what others don't reach; `run.py coverage SUFFIX` the corpora alone, with the programs of clang that end in
 SUFFIX, for the lines of the validation code that they reach. All say what they found out."""
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 BUILD = ROOT / "build" / "fuzz"
 TARGETS = ("library", "graphs", "spanning_trees", "parents", "scans", "selective_scans")
+# The same targets once more, whose calls end when their arguments are judged.
+VALIDATION_TARGETS = tuple(f"valid_{target}" for target in TARGETS[1:])
 # Where arguments are checked: views, options and shapes, graphs, the words for wrong values, and which device they are for.
 # What computes finds wrong values on the way; that is not among them.
 VALIDATION = ("abi.cpp", "backend.cpp", "graph.cpp", "status.cpp", "validate.cpp", "value_faults.cpp")
@@ -21,9 +26,27 @@ LEAST_COVERED = 95
 
 def run(target, *arguments, profile):
     # Leaks are looked for at the end; memory that can't be had is the targets' own business (memory.cpp).
-    environment = {**os.environ, "LLVM_PROFILE_FILE": profile}
-    command = [BUILD / f"fuzz_{target}", "-max_len=2048", "-timeout=60", "-rss_limit_mb=3000", *arguments]
+    options = "detect_stack_use_after_return=0"  # which takes longer than a call
+    environment = {"ASAN_OPTIONS": options, **os.environ, "LLVM_PROFILE_FILE": profile}
+    command = [BUILD / f"fuzz_{target}", "-max_len=512", "-entropic=0", "-timeout=60", "-rss_limit_mb=3000", *arguments]
     return subprocess.run(command, capture_output=True, text=True, cwd=BUILD, env=environment)
+
+
+def corpus(target):
+    return HERE / "corpus" / target.removeprefix("valid_")
+
+
+def minimise():
+    """Keeps the inputs of every corpus that reach what no other does."""
+    for target in TARGETS:
+        with tempfile.TemporaryDirectory() as kept:
+            result = run(target, "-merge=1", kept, corpus(target), profile=os.devnull)
+            if result.returncode != 0:
+                sys.exit(f"{result.stderr[-8000:]}\nfuzz_{target} failed on its corpus")
+            before = len(list(corpus(target).iterdir()))
+            shutil.rmtree(corpus(target))
+            shutil.copytree(kept, corpus(target))
+            print(f"{target:16} {before} inputs, {len(list(corpus(target).iterdir()))} kept")
 
 
 def fuzz(limits):
@@ -31,15 +54,17 @@ def fuzz(limits):
     executions = 0
     for target, limit in limits.items():
         with tempfile.TemporaryDirectory() as found:  # new inputs don't go to the corpus by themselves
+            start = time.perf_counter()
             result = run(target, *limit, "-print_final_stats=1", f"-artifact_prefix={BUILD}/", found,
-                         HERE / "corpus" / target, profile=os.devnull)  # fmt: skip
+                         corpus(target), profile=os.devnull)  # fmt: skip
+            seconds = time.perf_counter() - start
             news = len(list(Path(found).iterdir()))
         if result.returncode != 0:
             sys.exit(f"{result.stderr[-8000:]}\nfuzz_{target} failed; the input is in {BUILD}")
         count = int(re.search(r"stat::number_of_executed_units: (\d+)", result.stderr)[1])
         edges = re.findall(r"cov: (\d+)", result.stderr)[-1]
         executions += count
-        print(f"{target:16} {count:9,} executions, {edges} edges, {news} new inputs", flush=True)
+        print(f"{target:21} {count:11,} executions, {round(count / seconds):7,} a second, {edges} edges, {news} new inputs", flush=True)
     print(f"{executions:,} executions without a finding")
 
 
@@ -75,12 +100,16 @@ def coverage(suffix):
 
 
 if __name__ == "__main__":
-    what, argument = sys.argv[1:3]
+    what, argument = [*sys.argv[1:], None][:2]
     if what == "fuzz":
-        # The library's few options are soon through.
-        shares = {target: 0.05 if target == "library" else 0.95 / (len(TARGETS) - 1) for target in TARGETS}
+        # The library's few options are soon through; a third for judging arguments, the rest for what is done with them.
+        shares = {"library": 0.03} | dict.fromkeys(VALIDATION_TARGETS, 0.32 / len(VALIDATION_TARGETS))
+        shares |= dict.fromkeys(TARGETS[1:], 0.65 / (len(TARGETS) - 1))
         fuzz({target: [f"-max_total_time={max(1, round(share * float(argument)))}"] for target, share in shares.items()})
     elif what == "runs":
-        fuzz({target: [f"-runs={argument}", "-seed=1"] for target in TARGETS})
+        fuzz({target: [f"-runs={argument}", "-seed=1"] for target in TARGETS}
+             | {target: [f"-runs={10 * int(argument)}", "-seed=1"] for target in VALIDATION_TARGETS})  # fmt: skip
+    elif what == "minimise":
+        minimise()
     else:
         coverage(argument)

@@ -53,7 +53,7 @@ def smooth(picture: Picture, sigma: float, connectivity: int, progress: Progress
     graph = grid_graph(height, width, connectivity)
     cost = progress.run("edge weights", lambda: edge_weights(picture.features(valid), graph, "l2"))
     tree = progress.run("tree", minimum_spanning_tree, graph, cost, mask=mask)
-    del cost, graph
+    del cost
 
     def scan() -> Array:
         # float64 throughout: a sum over all pixels of a large picture is more than float32 can add to.

@@ -25,7 +25,18 @@ def batch_of_edges(name: str, edges: Indices) -> Tensor:
 def _costs_of(edge_index: Indices, edge_weight: Tensor, vertex_count: SupportsIndex) -> tuple[Graph, Tensor]:
     """The graph of these edges, and their costs in float32, as the originals compare them."""
     _check_floats("edge_weight", edge_weight)
-    return edge_graph(edge_index, integer("vertex_count", vertex_count, 1)), edge_weight.float()
+    return edge_graph(edge_index, integer("vertex_count", vertex_count, 1)), narrowed(edge_weight.detach())
+
+
+def narrowed(costs: Tensor) -> Tensor:
+    """Costs as float32, with their order also where float32's numbers are denormal and torch's mode has a conversion flush them:
+    those are put together from their bits, which count steps of 2^-149."""
+    if costs.dtype != torch.float64:
+        return costs.float()
+    size = costs.abs()
+    steps = (size * 2.0**149).round().clamp(max=2**23).to(torch.int32)
+    denormal = torch.where(costs.signbit(), steps - 2**31, steps).view(torch.float32)
+    return torch.where(size < 2.0**-126, denormal, costs.float())
 
 
 def _edges_of(tree: Tree, edge_index: Indices) -> Tensor:

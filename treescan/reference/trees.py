@@ -72,14 +72,27 @@ def tree_from_parents(parent: Tensor, root: int | Tensor | None = None, *, fores
     return _tree(rows)._replace(edge=None)
 
 
+def _keys(cost: Tensor, maximum: bool) -> list[float]:
+    """Costs in their order, NaN last. Floats as the integers of their bits, a sign and a magnitude, since in torch's mode that
+    flushes denormal numbers comparisons of floats take those for 0."""
+    sign = -1 if maximum else 1
+    if not cost.is_floating_point():
+        return [sign * c for c in cost.tolist()]
+    width = 8 * cost.element_size()
+    with_infinity = torch.cat((cost.new_tensor([math.inf]), cost.detach()))
+    infinity, *bits = with_infinity.view(getattr(torch, f"int{width}")).tolist()
+    keys = [sign * (b if b >= 0 else -(b + 2 ** (width - 1))) for b in bits]
+    return [math.inf if abs(key) > infinity else key for key in keys]
+
+
 def minimum_spanning_tree(graph: AnyGraph, cost: Tensor, *, maximum: bool = False, root: int | Tensor = 0,
                           mask: Tensor | None = None) -> Tree:
     """As `treescan.minimum_spanning_tree`: edges by (cost, index), each kept unless it closes a cycle."""
     rows = []
     for item, start in enumerate(_roots(root, cost.shape[0])):
         edges = (graph.edge_index if graph.edge_index.ndim == 2 else graph.edge_index[item]).tolist()
-        costs = [-c if maximum else c for c in cost[item].tolist()]
-        ranked = sorted(range(len(edges)), key=lambda e: (math.isnan(costs[e]), 0 if math.isnan(costs[e]) else costs[e], e))
+        keys = _keys(cost[item], maximum)
+        ranked = sorted(range(len(edges)), key=lambda e: (keys[e], e))
         taking_part = [True] * graph.num_vertices if mask is None else mask.flatten(1)[item % len(mask)].tolist()
         component = list(range(graph.num_vertices))
         kept = []

@@ -99,7 +99,7 @@ struct Metric {
     }
     for (int64_t i = 0; i < count; ++i) {
       const T ordinary = norm[i] == 0 ? 1 : norm[i];
-      norm[i] = leaves_range(norm[i]) & can_scale<T>(found[i]) ? T{-1} : ordinary;
+      norm[i] = leaves_range(norm[i]) && can_scale<T>(found[i]) ? T{-1} : ordinary;
     }
   }
 

@@ -1,6 +1,6 @@
 #include "cpu/grid_kernels.h"
 
-#include "half.h"
+#include "edge_order.h"
 
 namespace treescan {
 namespace TREESCAN_KERNELS {
@@ -9,12 +9,7 @@ const GridKernels &grid_kernels();
 namespace {
 
 void sort_keys(const float *cost, int64_t count, bool descending, int32_t *keys) {
-  const int32_t flip = descending ? INT32_MIN : 0;
-  for (int64_t i = 0; i < count; ++i) {
-    const int32_t bits = cast_bits<int32_t>(cost[i]) ^ flip, magnitude = bits & INT32_MAX;
-    const int32_t key = bits < 0 ? -magnitude : magnitude;
-    keys[i] = magnitude > 0x7f800000 ? no_edge - 1 : key;
-  }
+  for (int64_t i = 0; i < count; ++i) keys[i] = sort_key(descending ? -cost[i] : cost[i]);
 }
 
 void find_nearest(const GridEdges &edges, int64_t first, int64_t last, uint8_t *nearest) {
