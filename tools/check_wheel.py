@@ -23,7 +23,7 @@ TESTS = ["test_golden.py", "test_compat.py", "test_selective_golden.py"]
 # What it takes to build, to use and to test the package. Documentation, models and benchmarks stay in the repository.
 SDIST = {
     *("CHANGELOG.md", "CITATION.cff", "CMakeLists.txt", "LICENSE", "PKG-INFO", "README.md", "pyproject.toml"),
-    *("cmake", "cpp", "cuda", "python", "tests", "tools", "treescan"),
+    *("cmake", "cpp", "cuda", "python", "tests", "tools", "torch_ops", "treescan"),
 }
 WITHOUT_TORCH = """
 import os, sys, treescan
@@ -120,6 +120,7 @@ def check_wheel(wheel):
         for name in (
             "include/treescan/treescan.h",
             "lib/libtreescan.so",
+            "lib/libtreescan_torch.so",
             "lib/cmake/treescan/treescan-config.cmake",
             "py.typed",
         )
@@ -133,11 +134,15 @@ def check_wheel(wheel):
 def build(source, folder, cmake):
     """The wheel of an unpacked sdist, built where there is nothing but what its pyproject.toml asks for, and repaired."""
     with Environment(folder / "tools", *TOOLS) as tools:
+        # Any torch has the headers that the library of operations asks for; the newest comes with 5 GB for CUDA.
+        tools.variables["PIP_CONSTRAINT"] = str(folder / "constraints.txt")
+        (folder / "constraints.txt").write_text("torch==2.13.0\n")
         options = [f"-Ccmake.define.{name}" for name in cmake]
         tools.python("-m", "build", "--wheel", *options, "--outdir", folder / "plain", source, cwd=source)
         (wheel,) = (folder / "plain").glob("*.whl")
         if platform.system() == "Linux":
-            log = tools.python("-m", "auditwheel", "repair", "--exclude", "libtorch_cpu.so", "--wheel-dir", folder / "repaired", wheel)
+            repaired = "--wheel-dir", folder / "repaired"
+            log = tools.python("-m", "auditwheel", "repair", "--exclude", "libtorch_cpu.so", *repaired, wheel)
             if not list((folder / "repaired").glob("*.whl")):
                 sys.exit(log)
             (wheel,) = (folder / "repaired").glob("*.whl")
