@@ -211,22 +211,57 @@ class Claims(torch.Tensor):
 
 @pytest.mark.skipif("cuda" in DEVICES, reason="there is a GPU")
 def test_a_gpu_is_refused_where_there_is_no_backend_or_no_gpu():
-    x = torch.rand(1, 2, 4).as_subclass(Claims)
-    tree = treescan.Tree.from_parents(torch.tensor([[0, 0, 1, 1]]))
-    parent, order = (field.as_subclass(Claims) for field in tree[:2])
-    graph = treescan.chain_graph(4).arguments
     message = "CUDA finds none" if HAS_CUDA else "this build has no CUDA backend"
-    for call in (lambda: OPS.scan(x, x, parent, order, "up"), lambda: OPS.edge_weights(x, *graph, "l2", False),
-                 lambda: OPS.tree_from_parents(parent, None)):
-        with torch._C._AutoDispatchBelowAutograd(), pytest.raises(ValueError, match=message):
-            call()
     for device in (None, 0, "cuda", "cuda:1", torch.device("cuda", 0)):
         with pytest.raises(ValueError, match=message):
             treescan.synchronize(device)
 
 
-LIBRARY = r"""
+TORCH_WITH_GPU = r"""
+#include <dlfcn.h>
+#include <stdint.h>
 #include <stdio.h>
+
+/* Stand before torch's: every tensor is on the first GPU, whose stream is made up. */
+int32_t aoti_torch_device_type_cuda(void) { return 1; }
+int32_t aoti_torch_get_device_type(void *tensor, int32_t *type) {
+  (void)tensor;
+  *type = aoti_torch_device_type_cuda();
+  return 0;
+}
+int32_t aoti_torch_get_device_index(void *tensor, int32_t *index) {
+  (void)tensor;
+  *index = 0;
+  return 0;
+}
+int32_t aoti_torch_get_current_cuda_stream(int32_t index, void **stream) {
+  *stream = (char *)0 + (1LL << 46) + 5 + index;
+  return 0;
+}
+static char memory[4096];
+int32_t aoti_torch_get_data_ptr(void *tensor, void **data) {
+  (void)tensor;
+  *data = memory;
+  return 0;
+}
+static void *some_tensor;
+int32_t aoti_torch_get_dim(void *tensor, int64_t *dim) {
+  some_tensor = tensor;
+  *dim = 3;
+  return 0;
+}
+int32_t aoti_torch_empty_strided(int64_t ndim, const int64_t *sizes, const int64_t *strides, int32_t dtype, int32_t device,
+                                 int32_t index, void **tensor) {
+  (void)strides;
+  printf("empty %d:%d %lld %lld %d\n", device == aoti_torch_device_type_cuda(), index, (long long)ndim, (long long)sizes[0], dtype);
+  fflush(stdout);
+  void *torch = dlopen("libtorch_cpu.so", RTLD_LAZY | RTLD_NOLOAD);
+  int32_t (*copy)(void *, void **) = (int32_t(*)(void *, void **))dlsym(torch, "aoti_torch_new_tensor_handle");
+  return copy(some_tensor, tensor);
+}
+"""
+
+LIBRARY = r"""
 #include "treescan/treescan.h"
 
 /* Stands before the library's: asks for 1,000 bytes, then says what it got. */
@@ -237,7 +272,7 @@ treescan_status treescan_scan(int32_t direction, const treescan_tensor *parent, 
   if (!workspace->data) {
     workspace->size = 1000;
   } else {
-    printf("scan %d:%d %lld %lld %lld\n", x->device, x->device_index, (long long)workspace->data,
+    printf("scan %d:%d %d %lld %lld\n", x->device, x->device_index, workspace->data == memory,
            (long long)workspace->size, (long long)stream);
     fflush(stdout);
   }
@@ -255,42 +290,38 @@ PROGRAM = """
 import types
 import torch
 import treescan
-from test_cuda import Claims
 
-tree = treescan.Tree.from_parents(torch.tensor([[0, 0, 1, 1]]))
-x, parent, order = (tensor.as_subclass(Claims) for tensor in (torch.rand(1, 2, 4), *tree[:2]))
-new = torch.empty
-
-def empty(*sizes, device=None, **options):
-    memory = new(*sizes, **options)
-    print("empty", device, *sizes, options["dtype"], memory.data_ptr())
-    return memory
-
-torch.empty = empty
+x, tree = torch.rand(1, 2, 4), torch.tensor([[0, 0, 1, 1]], dtype=torch.int32)
 torch.cuda.is_available = lambda: True
 torch.cuda.current_stream = lambda device: types.SimpleNamespace(
     cuda_stream=2**46 + 5, device_index=getattr(device, "index", device))
-with torch._C._AutoDispatchBelowAutograd():
-    torch.ops.treescan.scan(x, x, parent, order, "up")
+try:
+    torch.ops.treescan.scan(x, x, tree, tree, "up")
+except ValueError as error:
+    print(error)
 treescan.synchronize("cuda:3")
 """
 
 
 @pytest.mark.skipif(sys.platform != "linux" or shutil.which("cc") is None, reason="takes LD_PRELOAD and a C compiler")
-def test_calls_get_torchs_stream_and_memory(tmp_path):
-    """What the library is called with, seen by one that stands before it; the GPU and its stream are made up."""
-    (tmp_path / "library.c").write_text(LIBRARY)
-    (tmp_path / "program.py").write_text(PROGRAM)
+@pytest.mark.parametrize("backend", [True, False])
+def test_calls_get_torchs_stream_and_memory(backend, tmp_path):
+    """What the library is called with, seen by one that stands before it; the GPU and its stream are made up. Without a
+    backend, the call is refused."""
+    (tmp_path / "library.c").write_text(TORCH_WITH_GPU + (LIBRARY if backend else ""))
+    (tmp_path / "program.py").write_text(PROGRAM if backend else PROGRAM.partition("treescan.synchronize")[0])
     subprocess.run(["cc", "-shared", "-fPIC", f"-I{treescan.get_include_dir()}", "library.c", "-o", "library.so"],
                    cwd=tmp_path, check=True)
     done = subprocess.run([sys.executable, "program.py"], cwd=tmp_path, stdout=subprocess.PIPE, text=True, check=True,
-                          env={**os.environ, "LD_PRELOAD": str(tmp_path / "library.so"),
-                               "PYTHONPATH": str(Path(__file__).parent)})
-    allocated, scanned, waited = done.stdout.splitlines()
-    address = allocated.split()[-1]
-    assert allocated == f"empty cuda:0 1000 torch.uint8 {address}"
-    assert scanned == f"scan 2:0 {address} 1000 {2**46 + 5}"
-    assert waited == f"synchronize 2:3 {2**46 + 5}"
+                          env={**os.environ, "LD_PRELOAD": str(tmp_path / "library.so")})
+    *allocated, said = done.stdout.splitlines()
+    if not backend:
+        assert ("CUDA finds none" if HAS_CUDA else "this build has no CUDA backend") in said
+        return
+    result, scratch, scanned = allocated
+    assert result.startswith("empty 1:0 3 ") and scratch.startswith("empty 1:0 1 1000 0")  # torch's number of uint8 is 0
+    assert scanned == f"scan 2:0 1 1000 {2**46 + 5}"
+    assert said == f"synchronize 2:3 {2**46 + 5}"
 
 
 def test_synchronize_on_the_cpu_and_elsewhere():

@@ -314,8 +314,13 @@ void *current_stream(int32_t device_index) {
 #else
   using CurrentStream = AOTITorchError (*)(int32_t, void **);
   static const auto function = [] {
-    void *const library = dlopen("libtorch_cuda.so", RTLD_LAZY | RTLD_NOLOAD);
-    return library ? reinterpret_cast<CurrentStream>(dlsym(library, "aoti_torch_get_current_cuda_stream")) : nullptr;
+    const char *const name = "aoti_torch_get_current_cuda_stream";
+    void *found = dlsym(RTLD_DEFAULT, name);  // where a program is linked with it; Python keeps its libraries apart
+    if (!found) {
+      void *const library = dlopen("libtorch_cuda.so", RTLD_LAZY | RTLD_NOLOAD);
+      if (library) found = dlsym(library, name);
+    }
+    return reinterpret_cast<CurrentStream>(found);
   }();
   void *stream = nullptr;
   if (!function) throw std::runtime_error("this torch has no CUDA streams");
