@@ -56,7 +56,7 @@ def minimise():
 
 def fuzz(limits):
     """With these options of libFuzzer's, by target."""
-    executions = 0
+    executions, begin = 0, core_seconds()
     for target, limit in limits.items():
         with tempfile.TemporaryDirectory() as found:  # new inputs don't go to the corpus by themselves
             start = core_seconds()
@@ -71,7 +71,8 @@ def fuzz(limits):
         executions += count
         rate = f"{round(count / seconds):7,} a second of a core"
         print(f"{target:21} {count:11,} executions, {rate}, {edges} edges, {news} new inputs", flush=True)
-    print(f"{executions:,} executions without a finding")
+    minutes = (core_seconds() - begin) / 60
+    print(f"{executions:,} executions in {minutes:.1f} minutes of a core without a finding")
 
 
 def coverage(suffix):
