@@ -726,8 +726,9 @@ class Call {
                             rows_,
                             vertex_rows_};
       if (tasks > 0) check(scan(in, pieces.sums, grid_size(blocks)), "scan_tiles");
-      const int64_t sums = std::max(factors, tiling.all_tiles() * rows * lanes<T>);
-      if (backward_ && sums > 0) check(add(in, pieces.sums, blocks_for(sums)), "add_tiles");
+      if (!backward_) return;
+      const int64_t sums = std::max(factors, times(tiling.all_tiles(), rows * lanes<T>));
+      if (sums > 0) check(add(in, pieces.sums, blocks_for(sums)), "add_tiles");
     });
   }
 

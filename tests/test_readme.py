@@ -10,6 +10,7 @@ import pytest
 import torch
 
 import treescan
+import treescan.numpy  # which the README names
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()

@@ -27,7 +27,7 @@ SelectiveTiling::SelectiveTiling(const treescan_selective_inputs &inputs)
       groups(num_groups(inputs)),
       lanes(selective_row_bytes / dtype_size(inputs.A->dtype)),
       group_channels(channels / groups),
-      tiles((group_channels + lanes - 1) / lanes),
+      tiles(group_channels / lanes + (group_channels % lanes > 0)),  // there may be any number of channels of no item
       strands(std::max<int64_t>(1, std::min(tiles, wanted_strands / std::max<int64_t>(1, times(batch, groups))))) {}
 
 }  // namespace treescan

@@ -898,6 +898,20 @@ TEST(a_batch_of_nothing) {
   SUCCEEDS(treescan_selective_scan(TREESCAN_DOWN, &tree, &tree, &inputs, &u, nullptr, nullptr, nullptr));
 }
 
+// No items, but more channels than any sum of theirs may pass.
+TEST(any_number_of_channels_of_no_item) {
+  float number = 0;
+  int32_t vertex = 0;
+  const tensor_view tree(&vertex, {1, 1});
+  for (const int64_t channels : {INT64_MAX, INT64_MAX - 15, int64_t{1} << 60}) {
+    const tensor_view u(&number, {0, channels, 1}), A(&number, {channels, 1}, {0, 0});
+    const treescan_selective_inputs inputs{&u, &u, &A, &A, &A, nullptr, nullptr, nullptr, 0};
+    for (const int32_t direction : {TREESCAN_UP, TREESCAN_DOWN, TREESCAN_BOTH})
+      SUCCEEDS(treescan_selective_scan(direction, &tree, &tree, &inputs, &u, nullptr, nullptr, nullptr));
+    SUCCEEDS(treescan_scan(TREESCAN_DOWN, &tree, &tree, &u, &u, &u, nullptr, nullptr));
+  }
+}
+
 // ---- NaN ----
 
 // NaN costs are legal: they come after all numbers, in minimum and maximum trees alike, ties by index.

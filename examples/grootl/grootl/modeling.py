@@ -165,7 +165,7 @@ class GrootLForCausalLM(MambaForCausalLM):
       `generate`, the prompts, unless it is given; None then lets the generated tokens choose too, in "causal".
     - attention_mask: (B, L), 0 for padding, which may be on either side; `generate` takes it on the left.
     - use_cache: whether to make a `GrootLCache`; False unless asked for, as `generate` does.
-    - cache_params: that of the tokens before, which has their contexts.
+    - cache_params: that of the tokens before, which has their contexts. transformers calls it cache from 5.24 on; either will do.
     - position_ids, seq_idx, cu_seq_lens_q and cu_seq_lens_k, as collators for training without padding make them: a row
       then holds several samples, each of which gets the logits that it gets alone. Samples begin where positions don't
       go on by one, where numbers change, or at these places of the flattened rows; what is given must agree.
@@ -205,7 +205,8 @@ class GrootLForCausalLM(MambaForCausalLM):
                 logits_to_keep: int | Tensor = 0, position_ids: Tensor | None = None, seq_idx: Tensor | None = None,
                 cu_seq_lens_q: Tensor | None = None, cu_seq_lens_k: Tensor | None = None,
                 max_length_q: int | None = None, max_length_k: int | None = None,
-                **kwargs) -> MambaCausalLMOutput | tuple:
+                cache: GrootLCache | None = None, **kwargs) -> MambaCausalLMOutput | tuple:
+        cache_params = cache if cache_params is None else cache_params
         for_loss = {name: kwargs.pop(name) for name in _LOSS_ARGUMENTS if name in kwargs}
         _refuse(kwargs, type(self))
         told = position_ids, seq_idx, cu_seq_lens_q, cu_seq_lens_k
@@ -255,12 +256,13 @@ class GrootLForCausalLM(MambaForCausalLM):
         if generation_config.cache_implementation is not None:
             raise ValueError("cache_implementation must be None, a GrootL model has one kind of cache, got "
                              f"{generation_config.cache_implementation!r}")
-        if generation_config.use_cache and model_kwargs.get("cache_params") is None:
+        if generation_config.use_cache and all(model_kwargs.get(name) is None for name in ("cache", "cache_params")):
             model_kwargs["cache_params"] = GrootLCache(self.config)
 
     def prepare_inputs_for_generation(self, input_ids: Tensor, next_sequence_length: int | None = None,
                                       inputs_embeds: Tensor | None = None, cache_params: GrootLCache | None = None,
-                                      is_first_iteration: bool = False, **kwargs):
+                                      is_first_iteration: bool = False, cache: GrootLCache | None = None, **kwargs):
+        cache_params = cache if cache_params is None else cache_params
         if is_first_iteration and cache_params is not None and cache_params.is_filled:
             given = (input_ids if inputs_embeds is None else inputs_embeds).shape[1]
             next_sequence_length = given - cache_params.positions
