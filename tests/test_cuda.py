@@ -198,6 +198,7 @@ def test_fake_kernels_know_devices():
 # ---- Without a device, or without the backend ----
 
 
+@pytest.mark.skipif("cuda" in DEVICES, reason="there is a GPU")
 def test_a_gpu_is_refused_where_there_is_no_backend_or_no_gpu():
     message = "CUDA finds none" if HAS_CUDA else "this build has no CUDA backend"
     for device in (None, 0, "cuda", "cuda:1", torch.device("cuda", 0)):

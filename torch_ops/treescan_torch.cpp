@@ -43,7 +43,8 @@ class Word {
   explicit Word(StringHandle handle) {
     size_t length = 0;
     const char *text = nullptr;
-    const bool read = torch_string_length(handle, &length) == TORCH_SUCCESS && torch_string_c_str(handle, &text) == TORCH_SUCCESS;
+    const bool read =
+        torch_string_length(handle, &length) == TORCH_SUCCESS && torch_string_c_str(handle, &text) == TORCH_SUCCESS;
     if (read) text_.assign(text, length);
     torch_delete_string(handle);
     if (!read) throw std::runtime_error("torch could not read a string argument");
@@ -336,7 +337,8 @@ void call_on_device_of(const Tensor &like, const View &tensor, Function &&functi
   if (!tensor.on_cuda()) return call([&] { return function(nullptr, nullptr); });
   treescan_workspace workspace{};
   call([&] { return function(&workspace, nullptr); });
-  const Tensor memory = new_tensor(like, {std::max<int64_t>(static_cast<int64_t>(workspace.size), 64)}, aoti_torch_dtype_uint8());
+  const int64_t size = std::max<int64_t>(static_cast<int64_t>(workspace.size), 64);
+  const Tensor memory = new_tensor(like, {size}, aoti_torch_dtype_uint8());
   workspace.data = memory.data_ptr();
   void *const stream = current_stream(tensor.get()->device_index);
   call([&] { return function(&workspace, stream); });
@@ -346,7 +348,8 @@ void call_on_device_of(const Tensor &like, const View &tensor, Function &&functi
 
 void scan_into(const Tensor &x, const Tensor &weights, const Tensor &parent, const Tensor &order, const Word &direction,
                const Tensor &out) {
-  const View parents("parent", parent), orders("order", order), inputs("x", x), factors("weights", weights), outputs("y", out);
+  const View parents("parent", parent), orders("order", order), inputs("x", x), factors("weights", weights),
+      outputs("y", out);
   const int32_t along = direction_of(direction);
   call_on_device_of(x, inputs, [&](auto... where) {
     return treescan_scan(along, parents, orders, inputs, factors, outputs, where...);
@@ -428,7 +431,8 @@ Tensor edge_weights(const Tensor &features, const Word &kind, const Numbers &siz
                     const std::optional<Numbers> &context_length, const MaybeTensor &edge_index, const Word &metric,
                     bool exponential, const std::optional<torch::headeronly::ScalarType> &dtype) {
   const GraphView graph(kind, sizes, context_length, edge_index);
-  const int32_t wanted = dtype ? torch::stable::detail::to<int32_t>(torch::stable::detail::from(*dtype)) : aoti_torch_dtype_float32();
+  using torch::stable::detail::from, torch::stable::detail::to;
+  const int32_t wanted = dtype ? to<int32_t>(from(*dtype)) : aoti_torch_dtype_float32();
   Tensor cost = new_tensor(features, {batch_of("features", features), graph.num_edges()}, wanted);
   const View inputs("features", features), outputs("cost", cost);
   const int32_t code = metric_of(metric);

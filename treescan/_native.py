@@ -32,8 +32,8 @@ def _load_operations() -> None:
         reason = str(error).splitlines()[0]
         raise ImportError(f"treescan's library of torch operations could not be loaded ({reason}): {BUILD}") from None
     if version != _C.HEADER_VERSION:
-        raise ImportError(f"treescan {__version__} needs a library of torch operations of its own version, but {path} was compiled "
-                          f"with the header of {version // 10000}.{version // 100 % 100}.{version % 100}: {BUILD}")
+        raise ImportError(f"treescan {__version__} needs a library of torch operations of its own version, but {path} was "
+                          f"compiled with the header of {version // 10000}.{version // 100 % 100}.{version % 100}: {BUILD}")
     # Of torch's stable C interface, and found through the library that needs them.
     pool = library.torch_parallel_for, library.torch_get_num_threads
     _C.lend_torch_pool(*(ctypes.cast(function, ctypes.c_void_p).value or 0 for function in pool))
