@@ -184,8 +184,8 @@ void stencil_weights(const Graph &graph, const Features<T> &features, const Metr
   };
   const auto layout = [&](Carver &carver) {
     Pieces pieces;
-    pieces.rows = carver.take<T>(workers * copied);
-    pieces.norms = carver.take<T>(workers * norms);
+    pieces.rows = carver.take<T>(times(workers, copied));
+    pieces.norms = carver.take<T>(times(workers, norms));
     return pieces;
   };
   with_scratch(workspace, layout, [&](Carver &carver) {
@@ -230,7 +230,7 @@ void list_weights(const Graph &graph, const Features<T> &features, const Metric<
   const int64_t batch = cost.sizes[0], blocks = (graph.num_edges + block - 1) / block;
   const int64_t workers = num_workers(batch * blocks);
   const int64_t copied = features.in_place ? 0 : 2 * metric.channels;
-  const auto layout = [&](Carver &carver) { return carver.take<T>(workers * copied); };
+  const auto layout = [&](Carver &carver) { return carver.take<T>(times(workers, copied)); };
   with_scratch(workspace, layout, [&](Carver &carver) {
     T *const places = layout(carver);
     for_each_task(workers, batch * blocks, [&](int64_t worker, int64_t task) {

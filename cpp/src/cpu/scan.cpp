@@ -186,8 +186,8 @@ void for_each_tile(const treescan_tensor &parent, const treescan_tensor &order, 
   };
   const auto layout = [&](Carver &carver) {
     const Plans plans(carver, parent, order);
-    char *const rings = carver.take<char>(most_workers * tiling.num_rings() * tiling.ring_bytes());
-    return Pieces{plans, rings, carver.take<char>(most_workers * tiling.buffer_bytes())};
+    char *const rings = carver.take<char>(times(times(most_workers, tiling.num_rings()), tiling.ring_bytes()));
+    return Pieces{plans, rings, carver.take<char>(times(most_workers, tiling.buffer_bytes()))};
   };
   with_scratch(workspace, layout, [&](Carver &carver) {
     Pieces pieces = layout(carver);

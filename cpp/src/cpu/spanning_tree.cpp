@@ -125,11 +125,11 @@ void spanning_tree_of_any(const Graph &graph, const treescan_tensor &cost, EdgeO
   const int64_t shared_edges = graph.same_edges() ? graph.num_edges : 0;
   const auto layout = [&](Carver &carver) {
     carver.take<Ends>(shared_edges);
-    carver.take<char>(slice * workers);
+    carver.take<char>(times(slice, workers));
   };
   with_scratch(workspace, layout, [&](Carver &carver) {
     Ends *const shared_ends = carver.take<Ends>(shared_edges);
-    char *const slices = carver.take<char>(slice * workers);
+    char *const slices = carver.take<char>(times(slice, workers));
     if (graph.same_edges() && batch > 0) list_edges(graph, 0, shared_ends);
     for_each_task(workers, batch, [&](int64_t worker, int64_t item) {
       Carver own(slices + worker * slice);
@@ -168,7 +168,7 @@ void spanning_tree_of_grid(const Graph &graph, const treescan_tensor &cost, Edge
     CostRanks(carver, cost);
     return carver.used();
   }();
-  const auto layout = [&](Carver &carver) { return carver.take<char>(slice * workers); };
+  const auto layout = [&](Carver &carver) { return carver.take<char>(times(slice, workers)); };
   with_scratch(workspace, layout, [&](Carver &carver) {
     char *const slices = layout(carver);
     for_each_task(workers, batch, [&](int64_t worker, int64_t item) {

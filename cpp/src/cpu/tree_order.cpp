@@ -132,8 +132,8 @@ void tree_from_edges(const treescan_tensor &edges, const treescan_tensor &root, 
     tree.carve(carver, vertices);
     return carver.used();
   }();
-  with_scratch(workspace, [&](Carver &carver) { return carver.take<char>(slice * workers); }, [&](Carver &carver) {
-    char *const scratch = carver.take<char>(slice * workers);
+  with_scratch(workspace, [&](Carver &carver) { return carver.take<char>(times(slice, workers)); }, [&](Carver &carver) {
+    char *const scratch = carver.take<char>(times(slice, workers));
     for_each_task(workers, batch, [&](int64_t worker, int64_t item) {
       Carver own(scratch + worker * slice);
       RootedTree tree;
@@ -201,8 +201,8 @@ void write_forests(const treescan_tensor &parent, const treescan_tree_output &ou
     tree.carve(carver, vertices);
     return carver.used();
   }();
-  with_scratch(workspace, [&](Carver &carver) { return carver.take<char>(slice * workers); }, [&](Carver &carver) {
-    char *const scratch = carver.take<char>(slice * workers);
+  with_scratch(workspace, [&](Carver &carver) { return carver.take<char>(times(slice, workers)); }, [&](Carver &carver) {
+    char *const scratch = carver.take<char>(times(slice, workers));
     for_each_task(workers, batch, [&](int64_t worker, int64_t item) {
       Carver own(scratch + worker * slice);
       RootedTree tree;
