@@ -11,13 +11,13 @@ int32_t find(std::vector<int32_t> &sets, int32_t v) {
 }
 
 // The edges of the minimum spanning forest of one item under (cost, index), NaN last; -1 in `labels` leaves a vertex out.
-std::vector<char> kruskal(const std::vector<double> &cost, const std::vector<int32_t> &ends, const std::vector<char> &there,
+std::vector<char> kruskal(const std::vector<long double> &cost, const std::vector<int32_t> &ends, const std::vector<char> &there,
                           int64_t vertices) {
   std::vector<int32_t> sets(static_cast<size_t>(vertices)), order(cost.size());
   std::iota(sets.begin(), sets.end(), 0);
   std::iota(order.begin(), order.end(), 0);
   std::stable_sort(order.begin(), order.end(), [&](int32_t a, int32_t b) {
-    const double x = cost[static_cast<size_t>(a)], y = cost[static_cast<size_t>(b)];
+    const long double x = cost[static_cast<size_t>(a)], y = cost[static_cast<size_t>(b)];
     return std::isnan(x) || std::isnan(y) ? !std::isnan(x) && std::isnan(y) : x < y;
   });
   std::vector<char> chosen(cost.size());
@@ -73,15 +73,15 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size) {
     const auto label = [&](int32_t v) {
       return labelled ? segments.at<int32_t>((segments.size(0) == 1 ? 0 : item) * graph.vertices + v) : 0;
     };
-    std::vector<double> costs;
+    std::vector<long double> costs;  // with room for every int64
     std::vector<char> there;
     const std::vector<int32_t> own_ends(ends.begin() + (own ? item * graph.edges * 2 : 0), ends.end());
     for (int64_t e = 0; e < graph.edges; ++e) {
       const int32_t a = own_ends[static_cast<size_t>(2 * e)], b = own_ends[static_cast<size_t>(2 * e + 1)];
       const int64_t i = item * graph.edges + e;
-      const double value = dtype == TREESCAN_FLOAT32   ? static_cast<double>(cost.at<float>(i))
-                           : dtype == TREESCAN_FLOAT64 ? cost.at<double>(i)
-                                                       : static_cast<double>(cost.index(i));
+      const long double value = dtype == TREESCAN_FLOAT32   ? static_cast<long double>(cost.at<float>(i))
+                                : dtype == TREESCAN_FLOAT64 ? static_cast<long double>(cost.at<double>(i))
+                                                            : static_cast<long double>(cost.index(i));
       costs.push_back(maximum ? -value : value);
       there.push_back(graph.has(item, a, b) && label(a) >= 0 && label(a) == label(b));
     }

@@ -38,7 +38,7 @@ class Graph {
 
   operator const treescan_graph *() const { return missing_ ? nullptr : &graph_; }
   const treescan_graph &c() const { return graph_; }
-  bool has_own_lists() const { return graph_.kind == TREESCAN_EDGES && list_ && list_->is_real() && graph_.edge_index->ndim == 3; }
+  bool has_own_lists() const { return graph_.kind == TREESCAN_EDGES && graph_.edge_index && graph_.edge_index->ndim == 3; }
 
   // Whether its contexts can be read here.
   bool is_known() const { return !graph_.context_length || contexts_->is_real(); }
