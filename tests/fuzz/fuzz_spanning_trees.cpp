@@ -56,6 +56,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size) {
       },
       {tree.part(0), tree.part(1), tree.part(2), tree.part(3)});
   if (status != TREESCAN_OK || !are_small({batch, graph.vertices, graph.edges})) return 0;
+  if (batch == 0) return 0;  // without items no edge is followed, so none is judged
   if (!graph.is_known() || !cost.is_real() || !tree.has(0) || (labelled && !segments.is_real())) return 0;
 
   const bool own = graph.has_own_lists();
